@@ -1,0 +1,243 @@
+"""What the graph is made of: nodes, the clock, in-place changes, ``no_grad``.
+
+A *node* is one call of an op.  It keeps the op, what it was called with, and the
+vector-Jacobian product (vjp) the op returned.  A *variable* is anything with the
+attributes of :class:`minigrad.Tensor` used below; this module never imports Tensor and
+names no op.
+
+One clock orders everything.  A node takes a tick when it is made; data that is changed in
+place takes a tick when it is changed.  So "later" is always a comparison of two integers:
+the walk visits nodes from the latest to the earliest, a topological order that depends
+neither on hashing nor on recursion, and a node older than the last change of an array it
+saved knows that its vjp would be wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .errors import GraphError, InplaceError
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+tick = itertools.count(1).__next__  # the one clock; next() on a count is atomic
+
+
+class _Mode(threading.local):
+    grad = True
+
+
+mode = _Mode()
+
+
+class _GradMode:
+    """Context manager and decorator that sets whether ops are recorded in this thread."""
+
+    _value: bool
+
+    def __enter__(self) -> None:
+        self._before = mode.grad
+        mode.grad = self._value
+
+    def __exit__(self, *exc: object) -> None:
+        mode.grad = self._before
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with type(self)():
+                return function(*args, **kwargs)
+
+        return wrapped
+
+
+class no_grad(_GradMode):
+    """``with no_grad():`` ops are computed but not recorded (this thread only)."""
+
+    _value = False
+
+
+class enable_grad(_GradMode):
+    """``with enable_grad():`` records again inside a ``no_grad`` block."""
+
+    _value = True
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops on tensors that require a gradient are being recorded."""
+    return mode.grad
+
+
+# -- where in the user's program something happened -----------------------------------------
+
+
+def call_site() -> tuple[Any, int]:
+    """Innermost place outside minigrad: a code object and an offset, cheap to keep.
+
+    The frame itself would keep every local variable of the caller alive.
+    """
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_HERE) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+def spell_site(site: tuple[Any, int] | None) -> str:
+    """``call_site()`` as ``file.py:12``, or ``an unknown place``."""
+    if site is None:
+        return "an unknown place"
+    code, offset = site
+    line = code.co_firstlineno
+    for start, stop, number in code.co_lines():
+        if start <= offset < stop and number is not None:
+            line = number
+    return f"{os.path.basename(code.co_filename)}:{line}"
+
+
+# -- in-place changes -----------------------------------------------------------------------
+
+
+class Storage:
+    """What the tensors that share one block of memory know together: its last change."""
+
+    __slots__ = ("changed", "array", "how", "site")
+
+    def __init__(self) -> None:
+        self.changed = 0  # tick of the last in-place change
+        self.array: np.ndarray | None = None  # what was written to
+        self.how = ""
+        self.site: tuple[Any, int] | None = None
+
+
+class _Changes:
+    last = 0  # tick of the last in-place change anywhere
+
+
+def mark_changed(storage: Storage, array: np.ndarray, how: str) -> None:
+    """Note that ``array`` was written in place; ``how`` names the writer in messages."""
+    storage.changed = _Changes.last = tick()
+    storage.array = array
+    storage.how = how
+    storage.site = call_site()
+
+
+def _saved_by(vjp: Any, array: np.ndarray, depth: int = 3) -> bool:
+    """Whether ``vjp`` (a closure, or a tuple of them) holds memory of ``array``."""
+    if isinstance(vjp, np.ndarray):
+        return np.may_share_memory(vjp, array)
+    if depth == 0:
+        return False
+    if isinstance(vjp, (tuple, list)):
+        return any(_saved_by(item, array, depth) for item in vjp)
+    if isinstance(vjp, dict):
+        return any(_saved_by(item, array, depth) for item in vjp.values())
+    for cell in getattr(vjp, "__closure__", None) or ():
+        try:
+            content = cell.cell_contents
+        except ValueError:  # a name that was never bound
+            continue
+        if _saved_by(content, array, depth - 1):
+            return True
+    return False
+
+
+# -- nodes ----------------------------------------------------------------------------------
+
+
+class Node:
+    """One recorded call of an op.
+
+    args: what the op was called with (variables, arrays, numbers); parents: the same
+    places, None where no gradient is wanted.  outputs: (shape, dtype, storage) of each
+    result.  args, parents and vjp are dropped when the walk has passed.
+    """
+
+    __slots__ = (
+        "op", "args", "parents", "params", "vjp", "tick", "outputs", "many", "hooks", "site",
+        "freed",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        op: Callable[..., Any],
+        args: tuple[Any, ...],
+        parents: list[Any],
+        params: dict[str, Any],
+        vjp: Any,
+        outputs: tuple[tuple[tuple[int, ...], np.dtype, Storage], ...],
+        many: bool,
+    ) -> None:
+        self.op = op
+        self.args = args
+        self.parents = parents
+        self.params = params
+        self.vjp = vjp
+        self.outputs = outputs
+        self.many = many
+        self.hooks: dict[int, list[Callable[[Any], Any]]] | None = None
+        self.site = call_site()
+        self.freed: tuple[Any, int] | None = None
+        self.tick = tick()
+
+    @property
+    def name(self) -> str:
+        """Name of the op, as in error messages and drawings."""
+        return self.op.__name__
+
+    def __repr__(self) -> str:
+        return f"<{self.name} at {spell_site(self.site)}>"
+
+    def refuse_second_walk(self) -> None:
+        """Raise: what this node saved is gone."""
+        raise GraphError(
+            f"backward through {self.name!r} (made at {spell_site(self.site)}) a second time: "
+            f"its saved arrays were freed by the backward at {spell_site(self.freed)}. "
+            "If a state is carried from one window to the next, detach it "
+            "(state = state.detach()); to walk the same graph twice, give the first "
+            "backward retain_graph=True."
+        )
+
+    def refuse_changed_data(self, replay: bool) -> None:
+        """Raise if an array that the vjp needs was written to after this op ran."""
+        if _Changes.last < self.tick:
+            return
+        held = [
+            (f"argument {i}", arg.storage)
+            for i, arg in enumerate(self.args)
+            if hasattr(arg, "storage")
+        ]
+        held += [("its result", storage) for _, _, storage in self.outputs]
+        for what, storage in held:
+            array = storage.array
+            if storage.changed > self.tick and (replay or _saved_by(self.vjp, array)):
+                raise InplaceError(
+                    f"{self.name} (made at {spell_site(self.site)}) saved {what}, shape "
+                    f"{array.shape}, for its gradient, but {storage.how} changed it in place at "
+                    f"{spell_site(storage.site)} before backward. Call backward() first, or "
+                    "change a copy (x = x + 1 instead of x += 1; x.detach().clone())."
+                )
+
+    def release(self, site: tuple[Any, int]) -> None:
+        """Let go of everything saved; a later walk through here explains itself."""
+        self.args = ()
+        self.parents = []
+        self.vjp = None
+        self.freed = site
+
+    def replayed(self) -> Any:
+        """The vjp made of tensors, so that what it computes can be differentiated again."""
+        reason = getattr(self.op, "first_order_only", None)
+        if reason is not None:
+            raise GraphError(
+                f"{self.name} (made at {spell_site(self.site)}) has no second derivative: "
+                f"it is a fused kernel. {reason}"
+            )
+        return getattr(self.op, "composed", self.op)(*self.args, **self.params)[1]

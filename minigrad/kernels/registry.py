@@ -1,0 +1,226 @@
+"""The pairs of a compiled kernel and its readable NumPy twin, and the switch between them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pathlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import event
+
+from ..errors import ArgumentError, KernelMismatchError
+
+MODES = ("numba", "numpy", "check")
+
+# Reordering sums and contracting to fma is allowed; assuming the absence of NaN and
+# infinity is not: a NaN must stay a NaN.
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+
+registry: dict[str, Kernel] = {}
+_mode = "numba"
+
+
+class Kernel:
+    """A function on ndarrays that exists twice: compiled, and as its NumPy twin.
+
+    Both have the same signature and write their results into the arguments named in
+    ``outputs`` (C-contiguous arrays, checked by the op that calls).  A kernel may also
+    return a number or a tuple of numbers.
+    """
+
+    def __init__(
+        self, compiled: Callable[..., Any], twin: Callable[..., Any], outputs: tuple[str, ...]
+    ) -> None:
+        code = twin.__code__
+        self.names = code.co_varnames[: code.co_argcount]
+        self.name = twin.__name__.removesuffix("_twin")
+        self.compiled = compiled
+        self.twin = twin
+        self.outputs = tuple(self.names.index(name) for name in outputs)
+        self.__doc__ = twin.__doc__
+        self._run = compiled
+        self._choose(_mode)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._run(*args)
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.name}({', '.join(self.names)})>"
+
+    def _choose(self, name: str) -> None:
+        self._run = {"numba": self.compiled, "numpy": self.twin, "check": self._check}[name]
+
+    def _check(self, *args: Any) -> Any:
+        """Run both on the same input and raise KernelMismatchError where they differ."""
+        shadow = [a.copy() if i in self.outputs else a for i, a in enumerate(args)]
+        with np.errstate(all="ignore"):
+            expected = self.twin(*shadow)
+        result = self.compiled(*args)
+        for i in self.outputs:
+            self._compare(f"argument {self.names[i]!r}", args[i], shadow[i])
+        if expected is not None:
+            self._compare("the returned value", np.asarray(result), np.asarray(expected))
+        return result
+
+    def _compare(self, what: str, fast: np.ndarray, slow: np.ndarray) -> None:
+        difference = compare(fast, slow)
+        if difference is not None:
+            index, error = difference
+            raise KernelMismatchError(
+                f"kernel {self.name}: {what} (shape {fast.shape}, {fast.dtype}) differs from the "
+                f"NumPy twin at index {index}: compiled {fast[index]!r}, twin {slow[index]!r}, "
+                f"error {error:.3g}"
+            )
+
+
+def compare(
+    fast: np.ndarray, slow: np.ndarray, rtol: float | None = None
+) -> tuple[tuple[int, ...], float] | None:
+    """First index where two arrays differ beyond rounding, with the error; None if nowhere.
+
+    The bound is ``rtol`` (1e-4 for float32, 1e-9 for float64, 0 for integers) relative to
+    the larger of the value and the largest finite magnitude of its array, over 100.
+    """
+    if not np.issubdtype(slow.dtype, np.floating):
+        wrong = np.atleast_1d(fast != slow)
+        error = np.abs(np.subtract(fast, slow, dtype=np.float64))
+    else:
+        if rtol is None:
+            rtol = 1e-4 if slow.dtype == np.float32 else 1e-9
+        finite = np.isfinite(slow)
+        scale = np.abs(slow[finite]).max(initial=0.0)
+        with np.errstate(invalid="ignore"):
+            error = np.abs(np.subtract(fast, slow, dtype=np.float64))
+            near = error <= rtol * np.maximum(np.abs(slow), scale / 100)
+        same = (fast == slow) | (np.isnan(fast) & np.isnan(slow))
+        wrong = np.atleast_1d(~(near & finite | same))
+    if not wrong.any():
+        return None
+    index = np.unravel_index(int(np.argmax(wrong)), wrong.shape)[wrong.ndim - slow.ndim :]
+    return tuple(int(i) for i in index), float(np.asarray(error)[index])
+
+
+@functools.cache
+def _sources() -> str:
+    """Digest of every source file of the kernels."""
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def kernel(
+    twin: Callable[..., Any],
+    outputs: tuple[str, ...],
+    fastmath: set[str] | bool = False,
+) -> Callable[[Callable[..., Any]], Kernel]:
+    """Decorator: compile a function lazily (cached on disk) and pair it with its twin.
+
+    The compiled function releases the GIL, so that several threads can run it at once.
+    """
+
+    def register(function: Callable[..., Any]) -> Kernel:
+        fast = numba.njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy")(function)
+        # Numba's cache looks for changes in the kernel's own file only, but kernels inline
+        # functions of their neighbours: here any change in this folder compiles anew.
+        fast._cache._cache_file._source_stamp = _sources()
+        pair = Kernel(fast, twin, outputs)
+        registry[pair.name] = pair
+        return pair
+
+    return register
+
+
+class _Use:
+    """What :func:`use` returns: the switch is made at once, and undone by ``with``."""
+
+    def __init__(self, before: str) -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        use(self._before)
+
+
+def use(mode: str) -> _Use:
+    """Choose how kernels run, from now on or for a ``with`` block (whole process).
+
+    mode: ``"numba"`` compiled (the default); ``"numpy"`` the readable twins; ``"check"``
+    both, raising KernelMismatchError with kernel, argument, index and error at the first
+    difference.  Raises ArgumentError for any other word.
+    """
+    global _mode
+    if mode not in MODES:
+        raise ArgumentError(f"kernels.use: mode must be one of {', '.join(MODES)}, got {mode!r}")
+    before, _mode = _mode, mode
+    for pair in registry.values():
+        pair._choose(mode)
+    return _Use(before)
+
+
+def mode() -> str:
+    """The mode that :func:`use` chose last."""
+    return _mode
+
+
+# -- saying that a first call compiles ------------------------------------------------------
+
+
+class _Notice(event.Listener):
+    """Prints one line when the first of minigrad's kernels has to be compiled."""
+
+    said = False
+    lock = threading.Lock()
+
+    def on_start(self, event: Any) -> None:
+        if self.said or _mode == "numpy":
+            return
+        function = event.data["dispatcher"].py_func
+        if not function.__module__.startswith(__package__):
+            return
+        with self.lock:
+            if not self.said:
+                _Notice.said = True
+                print(
+                    "minigrad: compiling kernels for this machine (once; kept on disk for "
+                    "the next run) ...",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _Notice())
+
+
+@contextmanager
+def record_calls() -> Iterator[list[str]]:
+    """``with record_calls() as names:`` lists the kernels that run, in order (for tests)."""
+    names: list[str] = []
+    runs = {pair: pair._run for pair in registry.values()}
+
+    def recorded(pair: Kernel, run: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            names.append(pair.name)
+            return run(*args)
+
+        return call
+
+    for pair, run in runs.items():
+        pair._run = recorded(pair, run)
+    try:
+        yield names
+    finally:
+        for pair, run in runs.items():
+            pair._run = run

@@ -1,0 +1,112 @@
+"""Dense, embedding and dropout layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..tensor import Tensor
+from . import init
+from .module import Module, Parameter
+
+
+def positive(layer: str, **sizes: Any) -> None:
+    """Raise ArgumentError unless every size is a positive integer."""
+    for name, value in sizes.items():
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+            raise ArgumentError(f"{layer}: {name} must be a positive integer, got {value!r}")
+
+
+class Linear(Module):
+    """x @ weight + bias.
+
+    weight: (in_features, out_features), Glorot uniform; PyTorch keeps it the other way
+    round.  bias: (out_features,), zeros, or None.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        generator: np.random.Generator,
+    ) -> None:
+        positive("Linear", in_features=in_features, out_features=out_features)
+        shape = (in_features, out_features)
+        self.weight = Parameter(init.glorot_uniform(shape, generator=generator))
+        self.bias = Parameter(init.constant((out_features,), 0.0)) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        """x: (..., in_features) -> (..., out_features).  Raises ShapeError."""
+        if x.ndim == 0 or x.shape[-1] != self.weight.shape[0]:
+            raise ShapeError(
+                f"Linear: the last axis of x must have {self.weight.shape[0]} entries (weight is "
+                f"{self.weight.shape}), but x is {x.shape}"
+            )
+        y = F.matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        """Sizes in and out."""
+        return f"{self.weight.shape[0]} -> {self.weight.shape[1]}"
+
+
+class Embedding(Module):
+    """A table of vectors, looked up by integer id.
+
+    weight: (num_embeddings, embedding_dim), uniform in +-0.05 as in Keras.
+    """
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, generator: np.random.Generator
+    ) -> None:
+        positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        shape = (num_embeddings, embedding_dim)
+        self.weight = Parameter(init.uniform(shape, -0.05, 0.05, generator=generator))
+
+    def forward(self, ids: Any) -> Tensor:
+        """ids: (...) integers in [0, num_embeddings) -> (..., embedding_dim).
+
+        Raises DTypeError for ids that are not integers, IndexRangeError for one too large.
+        """
+        return F.embedding(self.weight, getattr(ids, "array", ids))
+
+    def extra_repr(self) -> str:
+        """Size of the table."""
+        return f"{self.weight.shape[0]} x {self.weight.shape[1]}"
+
+
+class Dropout(Module):
+    """In training, entries are zero with probability ``p`` and the others divided by 1 - p.
+
+    p: probability to *drop* (TensorFlow's first version asks for the one to keep).  In
+    evaluation the input passes unchanged (Srivastava et al. 2014, in its inverted form).
+    Raises ArgumentError unless 0 <= p < 1.
+    """
+
+    def __init__(self, p: float = 0.5, *, generator: np.random.Generator) -> None:
+        if not isinstance(p, (int, float)) or not 0 <= p < 1:
+            raise ArgumentError(
+                f"Dropout: p is the probability to drop and must be in [0, 1), got {p!r}"
+            )
+        if not isinstance(generator, np.random.Generator):
+            raise ArgumentError("Dropout: pass generator=np.random.default_rng(seed)")
+        self.p = p
+        self.generator = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (...) float -> (...)."""
+        if not isinstance(x, Tensor) or x.dtype.kind != "f":
+            raise DTypeError("Dropout: x must be a float tensor")
+        if not self.training or self.p == 0:
+            return x
+        keep = self.generator.random(x.shape, dtype=np.float32) >= self.p
+        return x * (keep.astype(x.dtype) / x.dtype.type(1 - self.p))
+
+    def extra_repr(self) -> str:
+        """The probability to drop."""
+        return f"p={self.p}"

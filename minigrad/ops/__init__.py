@@ -1,0 +1,72 @@
+"""Differentiable ops: plain functions on arrays that return a value and its vjp.
+
+An op takes ndarrays and numbers and returns ``(y, vjp)``.  ``vjp`` is either
+
+* a tuple with one function for each argument, ``(lambda g: dL/dx, lambda g: dL/dy)``, so
+  that a gradient nobody wants is never computed; or
+* one function that returns all gradients (a tuple, or the only one): for fused kernels,
+  whose gradients come out together.
+
+``g`` is dL/dy: an array, or for an op with several results (``y`` a tuple) a tuple of
+arrays.  An op never sees a Tensor, never un-broadcasts, never checks a gradient:
+``minigrad.tensor.apply`` does that for all of them.
+
+Higher derivatives come from running the op's own function on tensors.  That works for
+whatever is written with NumPy functions and operators.  An op that calls a compiled
+kernel says what to do instead: ``op.composed = function`` names an op of the same meaning
+made of NumPy functions; ``op.first_order_only = "what to use instead"`` refuses.
+
+Axis letters in shapes: N batch, T time, D features in, H hidden, V vocabulary.
+"""
+
+from .elementwise import (
+    absolute,
+    add,
+    clip,
+    cos,
+    divide,
+    exp,
+    expm1,
+    identity,
+    log,
+    log1p,
+    maximum,
+    minimum,
+    multiply,
+    negative,
+    power,
+    relu,
+    sigmoid,
+    sin,
+    sqrt,
+    square,
+    subtract,
+    tanh,
+    where,
+)
+from .indexing import embedding, getitem, scatter
+from .linear import einsum, matmul
+from .loss import softmax_cross_entropy
+from .recurrent import lstm
+from .reduction import log_softmax, logsumexp, max, mean, min, softmax, sum, var
+from .shaping import (
+    astype,
+    broadcast_to,
+    concat,
+    flip,
+    pad,
+    reshape,
+    split,
+    stack,
+    transpose,
+    unstack,
+)
+
+__all__ = [
+    "absolute", "add", "astype", "broadcast_to", "clip", "concat", "cos", "divide", "einsum",
+    "embedding", "exp", "expm1", "flip", "getitem", "identity", "log", "log1p", "log_softmax",
+    "logsumexp", "lstm", "matmul", "max", "maximum", "mean", "min", "minimum", "multiply",
+    "negative", "pad", "power", "relu", "reshape", "scatter", "sigmoid", "sin", "softmax",
+    "softmax_cross_entropy", "split", "sqrt", "square", "stack", "subtract", "sum", "tanh",
+    "transpose", "unstack", "var", "where",
+]  # fmt: skip

@@ -1,0 +1,166 @@
+"""Elementwise ops.  Shapes broadcast as in NumPy; gradients have the shape of the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._call import call
+
+_BOTH = (lambda g: g, lambda g: g)
+
+
+def identity(x: Any) -> Any:
+    """x itself, as a new node of the graph.  x: (...)."""
+    return x, lambda g: g
+
+
+def add(x: Any, y: Any) -> Any:
+    """x + y.  x, y: broadcastable."""
+    return np.add(x, y), _BOTH
+
+
+def subtract(x: Any, y: Any) -> Any:
+    """x - y.  x, y: broadcastable."""
+    return np.subtract(x, y), (lambda g: g, lambda g: -g)
+
+
+def multiply(x: Any, y: Any) -> Any:
+    """x * y.  x, y: broadcastable."""
+    return np.multiply(x, y), (lambda g: g * y, lambda g: g * x)
+
+
+def divide(x: Any, y: Any) -> Any:
+    """x / y.  x, y: broadcastable."""
+    z = np.true_divide(x, y)
+    return z, (lambda g: g / y, lambda g: -g * z / y)
+
+
+def power(x: Any, y: Any) -> Any:
+    """x ** y.  x, y: broadcastable; the gradient into y is 0 where x is 0."""
+    z = np.power(x, y)
+
+    def dx(g: Any) -> Any:
+        if isinstance(y, (int, float)):
+            return g * 0.0 if y == 0 else g * y * np.power(x, y - 1)
+        flat = y == 0  # 0 * x**-1 would be nan at x = 0
+        return g * np.where(flat, 0.0, y * np.power(x, np.where(flat, 1.0, y - 1)))
+
+    def dy(g: Any) -> Any:
+        positive = x > 0
+        return g * z * np.log(np.where(positive, x, 1.0)) if np.ndim(x) else (
+            g * z * np.log(x) if positive else g * 0.0
+        )
+
+    return z, (dx, dy)
+
+
+def negative(x: Any) -> Any:
+    """-x.  x: (...)."""
+    return np.negative(x), lambda g: -g
+
+
+def absolute(x: Any) -> Any:
+    """|x|; the gradient is 0 at 0.  x: (...)."""
+    return np.absolute(x), lambda g: g * np.sign(x)
+
+
+def square(x: Any) -> Any:
+    """x * x.  x: (...)."""
+    return np.square(x), lambda g: g * (2.0 * x)
+
+
+def sqrt(x: Any) -> Any:
+    """Square root; the gradient is infinite at 0.  x: (...)."""
+    y = np.sqrt(x)
+    return y, lambda g: g / (2.0 * y)
+
+
+def exp(x: Any) -> Any:
+    """e ** x.  x: (...)."""
+    y = np.exp(x)
+    return y, lambda g: g * y
+
+
+def expm1(x: Any) -> Any:
+    """e ** x - 1, exact near 0.  x: (...)."""
+    y = np.expm1(x)
+    return y, lambda g: g * (y + 1.0)
+
+
+def log(x: Any) -> Any:
+    """Natural logarithm.  x: (...)."""
+    return np.log(x), lambda g: g / x
+
+
+def log1p(x: Any) -> Any:
+    """log(1 + x), exact near 0.  x: (...)."""
+    return np.log1p(x), lambda g: g / (1.0 + x)
+
+
+def sin(x: Any) -> Any:
+    """Sine of x in radians.  x: (...)."""
+    return np.sin(x), lambda g: g * np.cos(x)
+
+
+def cos(x: Any) -> Any:
+    """Cosine of x in radians.  x: (...)."""
+    return np.cos(x), lambda g: -g * np.sin(x)
+
+
+def tanh(x: Any) -> Any:
+    """Hyperbolic tangent.  x: (...)."""
+    y = np.tanh(x)
+    return y, lambda g: g * (1.0 - y * y)
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e**-x), exact in both tails and without overflow.  x: (...)."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        e = np.exp(-np.absolute(x))  # at most 1
+        y = np.where(x >= 0, 1.0, e) / (1.0 + e)
+        y = y.astype(e.dtype, copy=False)
+    else:
+        y = call(sigmoid, x)
+    return y, lambda g: g * (y * (1.0 - y))
+
+
+def relu(x: Any) -> Any:
+    """max(x, 0); the gradient is 0 at 0, as in TensorFlow.  x: (...)."""
+    return np.maximum(x, 0), lambda g: g * (x > 0)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    """Larger of the two; where they are equal the gradient goes to x.  Broadcastable."""
+    first = x >= y
+    return np.maximum(x, y), (lambda g: g * first, lambda g: g * np.logical_not(first))
+
+
+def minimum(x: Any, y: Any) -> Any:
+    """Smaller of the two; where they are equal the gradient goes to x.  Broadcastable."""
+    first = x <= y
+    return np.minimum(x, y), (lambda g: g * first, lambda g: g * np.logical_not(first))
+
+
+def clip(x: Any, low: Any = None, high: Any = None) -> Any:
+    """x limited to [low, high]; the gradient is 0 outside.  x: (...); bounds broadcast."""
+
+    def dx(g: Any) -> Any:
+        inside = np.ones(x.shape, bool)
+        if low is not None:
+            inside = inside & (x >= low)
+        if high is not None:
+            inside = inside & (x <= high)
+        return g * inside
+
+    return np.clip(x, low, high), (dx,)
+
+
+def where(condition: Any, x: Any, y: Any) -> Any:
+    """x where condition holds, y elsewhere.  All three broadcast."""
+    return np.where(condition, x, y), (
+        lambda g: None,
+        lambda g: np.where(condition, g, 0.0),
+        lambda g: np.where(condition, 0.0, g),
+    )

@@ -1,0 +1,113 @@
+"""Products: matmul and einsum.  Large dense products belong to BLAS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, ShapeError
+
+
+def matmul(x: Any, y: Any) -> Any:
+    """x @ y for 1-D to N-D, as in NumPy.
+
+    x: (..., M, K) or (K,); y: (..., K, P) or (K,).  Leading axes broadcast.
+    Raises ShapeError if the inner sizes differ.
+    """
+    if x.ndim == 0 or y.ndim == 0:
+        raise ShapeError(
+            f"matmul: both arguments need at least one axis, got shapes {x.shape} and "
+            f"{y.shape}; for a product with a number use *"
+        )
+    inner = 0 if y.ndim == 1 else y.ndim - 2
+    if x.shape[-1] != y.shape[inner]:
+        raise ShapeError(
+            f"matmul: the last axis of x has {x.shape[-1]} entries (x is {x.shape}) but axis "
+            f"{inner} of y has {y.shape[inner]} (y is {y.shape}); they must be equal"
+        )
+    if x.ndim > 2 and y.ndim == 2:  # (..., K) @ (K, P): one large product, not many small
+        rows, columns = x.shape[-1], y.shape[-1]
+        flat = np.reshape(x, (-1, rows))
+        z = np.reshape(flat @ y, (*x.shape[:-1], columns))
+        return z, (
+            lambda g: np.reshape(np.reshape(g, (-1, columns)) @ np.transpose(y), x.shape),
+            lambda g: np.transpose(flat) @ np.reshape(g, (-1, columns)),
+        )
+
+    def dx(g: Any) -> Any:  # (..., M, P) @ (..., P, K); a 1-D factor is a row or a column
+        if y.ndim == 1:
+            return np.expand_dims(g, -1) * y
+        if x.ndim == 1:
+            return np.matmul(y, np.expand_dims(g, -1))[..., 0]
+        return np.matmul(g, np.swapaxes(y, -1, -2))
+
+    def dy(g: Any) -> Any:  # (..., K, M) @ (..., M, P)
+        if x.ndim == 1:
+            return np.expand_dims(x, -1) * np.expand_dims(g, -2) if y.ndim > 1 else g * x
+        if y.ndim == 1:
+            return x * np.expand_dims(g, -1)
+        return np.matmul(np.swapaxes(x, -1, -2), g)
+
+    return np.matmul(x, y), (dx, dy)
+
+
+def einsum(*xs: Any, subscripts: str) -> Any:
+    """Sum of products over named axes, in NumPy's notation (``"ij,jk->ik"``).
+
+    xs: one array for each comma-separated term.  ``...`` is allowed; a letter twice in one
+    term (a diagonal) is not: take the diagonal by indexing first.
+    Raises ArgumentError for a malformed or unsupported ``subscripts``.
+    """
+    terms, result = _parse_einsum(subscripts, [x.ndim for x in xs])
+    y = np.einsum(",".join(terms) + "->" + result, *xs)
+
+    def vjp_for(i: int) -> Any:
+        def dx(g: Any) -> Any:
+            others = [x for j, x in enumerate(xs) if j != i]
+            names = [result] + [term for j, term in enumerate(terms) if j != i]
+            present = "".join(c for c in terms[i] if c in "".join(names))
+            part = np.einsum(",".join(names) + "->" + present, g, *others)
+            # an axis that only this term has was summed away: each entry gets the same
+            sizes = dict(zip(present, part.shape))
+            part = np.reshape(part, tuple(sizes.get(c, 1) for c in terms[i]))
+            full = tuple(sizes.get(c, n) for c, n in zip(terms[i], xs[i].shape))
+            return np.broadcast_to(part, full)
+
+        return dx
+
+    return y, tuple(vjp_for(i) for i in range(len(xs)))
+
+
+def _parse_einsum(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
+    """Terms and result with every axis named by one letter, ``...`` written out."""
+    text = subscripts.replace(" ", "")
+    left, arrow, result = text.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(ndims):
+        raise ArgumentError(
+            f"einsum: {subscripts!r} names {len(terms)} terms but {len(ndims)} tensors were given"
+        )
+    spare = [c for c in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in text]
+    widest = 0
+    for i, (term, ndim) in enumerate(zip(terms, ndims)):
+        if "..." in term:
+            count = ndim - len(term.replace("...", ""))
+            widest = widest if widest > count else count
+            if count < 0:
+                raise ArgumentError(f"einsum: term {term!r} has more axes than its {ndim}-d tensor")
+            terms[i] = term.replace("...", "".join(reversed(spare[:count])))
+        if len(terms[i]) != ndim:
+            raise ArgumentError(
+                f"einsum: term {term!r} names {len(terms[i])} axes of a {ndim}-d tensor"
+            )
+        if len(set(terms[i])) != len(terms[i]):
+            raise ArgumentError(
+                f"einsum: term {term!r} uses a letter twice; take the diagonal by indexing first"
+            )
+    dots = "".join(reversed(spare[:widest]))
+    if not arrow:  # implicit: letters seen once, in alphabetical order, after the dots
+        letters = "".join(terms)
+        once = (c for c in set(letters) if letters.count(c) == 1 and c not in dots)
+        result = "..." + "".join(sorted(once))
+    return terms, result.replace("...", dots)

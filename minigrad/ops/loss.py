@@ -1,0 +1,140 @@
+"""Fused losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from ._call import composed_as
+from .reduction import log_softmax
+
+_GRAIN = 1 << 14  # logits below which a range of rows is not worth a thread
+
+
+def _row_weights(
+    logits: Any, target: Any, weight: Any, ignore_index: int | None, reduction: str
+) -> np.ndarray:
+    """Weight of each row's loss in the result, after checking every argument.  (N,)."""
+    if logits.dtype.kind != "f":
+        raise DTypeError(f"softmax_cross_entropy: logits must be floats, got {logits.dtype}")
+    if logits.ndim < 1 or logits.shape[-1] == 0:
+        raise ShapeError(
+            f"softmax_cross_entropy: logits need classes on their last axis, got {logits.shape}"
+        )
+    if reduction not in ("mean", "sum", "none"):
+        raise ArgumentError(
+            f"softmax_cross_entropy: reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
+        )
+    rows = logits.shape[:-1]
+    ids = target.dtype.kind in "iu"
+    if target.shape != (rows if ids else logits.shape):
+        hint = (
+            "class ids have the shape of the logits without their last axis"
+            if ids
+            else "a distribution has the shape of the logits; class ids must be integers"
+        )
+        raise ShapeError(
+            f"softmax_cross_entropy: logits are {logits.shape} (..., V) but target is "
+            f"{target.shape} {target.dtype}; {hint}"
+        )
+    if target.dtype.kind not in "iuf":
+        raise DTypeError(f"softmax_cross_entropy: target cannot be {target.dtype}")
+    scale = np.ones(rows, logits.dtype)
+    if weight is not None:
+        weight = np.asarray(weight)
+        if weight.shape != rows:
+            raise ShapeError(
+                f"softmax_cross_entropy: weight is {weight.shape}, but there is one row for each "
+                f"of {rows} (logits are {logits.shape})"
+            )
+        scale = scale * weight.astype(logits.dtype)
+    if ids:
+        if ignore_index is not None:
+            scale = np.where(target == ignore_index, 0, scale).astype(logits.dtype)
+        wrong = ((target < 0) | (target >= logits.shape[-1])) & (scale != 0)
+        if wrong.any():
+            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise IndexRangeError(
+                f"softmax_cross_entropy: target id {int(target[place])} at {place} is not one of "
+                f"the {logits.shape[-1]} classes (last axis of logits {logits.shape}); rows to "
+                "skip need ignore_index= or weight 0"
+            )
+    if reduction == "mean":
+        total = scale.sum(dtype=np.float64)
+        scale = (scale / total).astype(logits.dtype) if total else scale
+    return scale.reshape(-1)
+
+
+def _composed(
+    logits: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """The same from NumPy functions, for second derivatives."""
+    target = np.asarray(target)
+    scale = _row_weights(logits, target, weight, ignore_index, reduction)
+    scale = scale.reshape(logits.shape[:-1])
+    if target.dtype.kind in "iu":
+        target = np.where(scale != 0, target, 0)
+        target = np.eye(logits.shape[-1], dtype=logits.dtype)[target]
+    target = (target * scale[..., None]).astype(logits.dtype)
+    log_p, back = log_softmax(logits)
+    rows = -(target * log_p).sum(axis=-1)
+    each = reduction == "none"
+
+    def d_logits(g: Any) -> Any:
+        return back(-target * (np.expand_dims(g, -1) if each else g))
+
+    return (rows if each else rows.sum()), d_logits
+
+
+@composed_as(_composed)
+def softmax_cross_entropy(
+    logits: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """-sum(target * log_softmax(logits)), fused and stable; differentiable in the logits.
+
+    logits: (..., V) float.
+    target: (...) integer class ids, or (..., V) distributions (rows need not sum to 1; the
+    gradient is then sum(target) * softmax - target, the true one; TensorFlow leaves the
+    factor out).  No gradient flows into the target, as in TensorFlow's first version.
+    weight: (...) weight or mask of each row; rows of weight 0 are never looked at.
+    ignore_index: id of rows to leave out.
+    reduction: "mean" (weighted; over the rows that count), "sum" or "none".
+
+    Returns a 0-d array, or (...) for "none".  Raises ShapeError, DTypeError, ArgumentError,
+    and IndexRangeError for an id that is no class.
+    """
+    target = np.asarray(target)
+    scale = _row_weights(logits, target, weight, ignore_index, reduction)
+    classes = logits.shape[-1]
+    flat = np.ascontiguousarray(logits).reshape(-1, classes)
+    ids = target.dtype.kind in "iu"
+    if ids:
+        labels = np.ascontiguousarray(target).reshape(-1)
+        forward, back = kernels.cross_entropy_ids, kernels.cross_entropy_ids_backward
+    else:
+        labels = np.ascontiguousarray(target, dtype=flat.dtype).reshape(-1, classes)
+        forward, back = kernels.cross_entropy_probs, kernels.cross_entropy_probs_backward
+    count = flat.shape[0]
+    grain = _GRAIN // classes
+    loss, log_sum = np.empty((2, count), flat.dtype)
+    kernels.run_rows(forward, count, grain, flat, labels, scale, loss, log_sum)
+    value = loss.reshape(logits.shape[:-1]) if reduction == "none" else loss.sum()
+
+    def d_logits(g: Any) -> Any:
+        factor = scale * np.asarray(g).reshape(-1)  # (N,), or one number for all rows
+        out = np.empty_like(flat)
+        kernels.run_rows(back, count, grain, flat, labels, factor, log_sum, out)
+        return out.reshape(logits.shape)
+
+    return value, (d_logits,)

@@ -1,0 +1,97 @@
+"""Reductions, and the softmax family, which is built on them.
+
+``axis`` is None (all axes), an integer or a tuple; ``keepdims`` keeps reduced axes as 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+Axis = int | tuple[int, ...] | None
+
+
+def _kept(x: Any, axis: Axis) -> tuple[int, ...]:
+    """Shape of ``x`` reduced over ``axis`` with keepdims."""
+    if axis is None:
+        return (1,) * x.ndim
+    axes = {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
+    return tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+
+
+def _count(x: Any, kept: tuple[int, ...]) -> float:
+    """How many entries of ``x`` go into one entry of its reduction to shape ``kept``."""
+    return math.prod(n for n, k in zip(x.shape, kept) if n != k)
+
+
+def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Sum over ``axis``.  x: (...)."""
+    y = np.sum(x, axis=axis, keepdims=keepdims)
+    return y, lambda g: np.broadcast_to(np.reshape(g, _kept(x, axis)), x.shape)
+
+
+def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Mean over ``axis``.  x: (...)."""
+    count = _count(x, _kept(x, axis))
+    y = np.mean(x, axis=axis, keepdims=keepdims)
+    return y, lambda g: np.broadcast_to(np.reshape(g / count, _kept(x, axis)), x.shape)
+
+
+def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:
+    """Variance over ``axis``, divided by count - ddof (NumPy's 0; PyTorch uses 1)."""
+    kept = _kept(x, axis)
+    count = _count(x, kept) - ddof
+    centred = x - np.mean(x, axis=axis, keepdims=True)
+    y = np.sum(centred * centred, axis=axis, keepdims=keepdims) / count
+    return y, lambda g: np.reshape(g, kept) * centred * (2.0 / count)
+
+
+def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Largest value over ``axis``; equal largest values share the gradient evenly."""
+    return _extreme(x, np.max, axis, keepdims)
+
+
+def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Smallest value over ``axis``; equal smallest values share the gradient evenly."""
+    return _extreme(x, np.min, axis, keepdims)
+
+
+def _extreme(x: Any, function: Any, axis: Axis, keepdims: bool) -> Any:
+    kept = _kept(x, axis)
+    y = function(x, axis=axis, keepdims=keepdims)
+
+    def dx(g: Any) -> Any:
+        hit = x == np.reshape(y, kept)
+        count = np.sum(hit, axis=axis, keepdims=True)
+        return np.where(hit, np.reshape(g, kept), 0.0) / count.astype(x.dtype)
+
+    return y, dx
+
+
+def logsumexp(x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) over ``axis``, without overflow.  x: (...)."""
+    kept = _kept(x, axis)
+    top = np.max(x, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0)  # inf - inf would be nan
+    y = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+
+    def dx(g: Any) -> Any:
+        return np.reshape(g, kept) * np.exp(x - y)
+
+    return (y if keepdims else np.squeeze(y, axis=axis)), dx
+
+
+def softmax(x: Any, axis: int = -1) -> Any:
+    """exp(x) / sum(exp(x)) along ``axis``.  x: (...)."""
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    y = e / np.sum(e, axis=axis, keepdims=True)
+    return y, lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True))
+
+
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """x - logsumexp(x) along ``axis``: the stable form of log(softmax(x)).  x: (...)."""
+    shifted = x - np.max(x, axis=axis, keepdims=True)
+    y = shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+    return y, lambda g: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True)

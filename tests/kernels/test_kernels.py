@@ -1,0 +1,295 @@
+"""Every registered kernel against its NumPy twin, and the switch between the two."""
+
+import subprocess
+import sys
+import threading
+import zlib
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import kernels
+from minigrad.errors import ArgumentError, KernelMismatchError
+from minigrad.kernels.registry import Kernel, compare
+
+DTYPES = [np.float32, np.float64]
+
+
+def _lstm_arrays(rng, dtype, t, n, h):
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(dtype)
+
+    states = [draw(t + 1, n, h), draw(t + 1, n, h)]
+    return draw(t, n, 4 * h), draw(4 * h), 0.3 * draw(h, 4 * h), *states, draw(t, n, 4 * h)
+
+
+def _lstm_forward(rng, dtype):
+    for shape in [(3, 5, 7), (1, 1, 1), (10, 9, 32), (0, 4, 3)]:
+        yield *_lstm_arrays(rng, dtype, *shape), 0, shape[1]
+    yield *_lstm_arrays(rng, dtype, 2, 12, 5), 3, 10  # a range of rows
+
+
+def _lstm_backward(rng, dtype):
+    for t, n, h in [(3, 5, 7), (1, 1, 1), (10, 9, 32), (0, 4, 3)]:
+        for watched in (True, False):
+            x_gates, _, w_h, d_out, c, d_gates = _lstm_arrays(rng, dtype, t, n, h)
+            gates = (1 / (1 + np.exp(-x_gates))).astype(dtype)
+            flow = np.zeros((2, t, n) if watched else (2, 0, 0), dtype)
+            dh, dc = rng.standard_normal((2, n, h)).astype(dtype)
+            yield gates, c, w_h, d_out[1:].copy(), dh, dc, d_gates, flow, 0, n
+
+
+def _logits(rng, dtype):
+    for n, v in [(1, 1), (5, 27), (3, 32), (7, 100), (2, 1), (0, 4)]:
+        logits = (5 * rng.standard_normal((n, v))).astype(dtype)
+        weight = rng.uniform(0, 1, n).astype(dtype)
+        weight[n // 2 : n // 2 + 1] = 0
+        yield logits, weight
+
+
+def _entropy(kind, backward):
+    def cases(rng, dtype):
+        for logits, weight in _logits(rng, dtype):
+            n, v = logits.shape
+            target = rng.integers(0, v, n) if kind == "ids" else rng.random((n, v)).astype(dtype)
+            log_sum = np.log(np.exp(logits).sum(axis=1))
+            outputs = [log_sum, np.empty_like(logits)] if backward else np.empty((2, n), dtype)
+            yield logits, target, weight, *outputs, 0, n
+
+    return cases
+
+
+def _gather_rows(rng, dtype):
+    table = rng.standard_normal((6, 3)).astype(dtype)
+    for ids in ([0, 5, 5, 2], [], [1, 7, -1]):
+        yield table, np.array(ids, dtype=np.int64), np.zeros((len(ids), 3), dtype)
+    yield table, np.array([3, 1], np.uint8), np.zeros((2, 3), dtype)
+
+
+def _scatter_add_rows(rng, dtype):
+    for ids in ([0, 5, 5, 5, 2], []):
+        grad = rng.standard_normal((len(ids), 3)).astype(dtype)
+        yield grad, np.array(ids, dtype=np.int64), rng.standard_normal((6, 3)).astype(dtype)
+
+
+CASES = {
+    "lstm_forward": _lstm_forward,
+    "lstm_backward": _lstm_backward,
+    "cross_entropy_ids": _entropy("ids", False),
+    "cross_entropy_ids_backward": _entropy("ids", True),
+    "cross_entropy_probs": _entropy("probs", False),
+    "cross_entropy_probs_backward": _entropy("probs", True),
+    "gather_rows": _gather_rows,
+    "scatter_add_rows": _scatter_add_rows,
+}
+ELSEWHERE = {"sgd", "momentum", "adagrad", "rmsprop", "adam", "adadelta", "squared_norm", "scale"}
+
+
+def test_no_kernel_is_untested():
+    """tests/kernels/test_update.py has the kernels of the optimisers."""
+    assert set(kernels.registry) == set(CASES) | ELSEWHERE
+
+
+def test_every_kernel_has_a_documented_twin_with_its_signature():
+    for pair in kernels.registry.values():
+        code = pair.compiled.py_func.__code__
+        assert pair.names == code.co_varnames[: code.co_argcount]
+        assert pair.twin.__doc__ and pair.outputs
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CASES)
+def test_twin(name, dtype):
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    with kernels.use("check"):
+        for args in CASES[name](rng, dtype):
+            kernels.registry[name](*args)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["cross_entropy_ids", "cross_entropy_ids_backward"])
+def test_nan_in_a_row_stays_in_that_row(name, dtype):
+    rng = np.random.default_rng(0)
+    for column in (0, 13, 26):
+        logits = rng.standard_normal((4, 27)).astype(dtype)
+        logits[2, column] = np.nan
+        outputs = (
+            [np.log(np.exp(logits).sum(axis=1)), np.empty_like(logits)]
+            if name.endswith("backward")
+            else list(np.empty((2, 4), dtype))
+        )
+        kernels.registry[name](logits, np.arange(4), np.ones(4, dtype), *outputs, 0, 4)
+        bad = np.isnan(outputs[-1]).reshape(4, -1).any(axis=1)
+        assert bad.tolist() == [False, False, True, False]
+
+
+def test_nan_passes_through_the_lstm():
+    x_gates, bias, w_h, h, c, gates = _lstm_arrays(np.random.default_rng(0), np.float32, 3, 4, 8)
+    x_gates[1, 2, 5] = np.nan
+    kernels.lstm_forward(x_gates, bias, w_h, h, c, gates, 0, 4)
+    assert np.isnan(h[2:, 2]).any(axis=1).all()
+    assert np.isfinite(h[:, [0, 1, 3]]).all() and np.isfinite(h[:2]).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_bits_do_not_depend_on_threads(threads):
+    before = kernels.get_num_threads()
+    results = []
+    try:
+        for count in (1, threads):
+            kernels.set_num_threads(count)
+            rng = np.random.default_rng(0)
+            args = _lstm_arrays(rng, np.float32, 6, 23, 16)
+            kernels.run_rows(kernels.lstm_forward, 23, 2, *args)
+            results.append(args)
+    finally:
+        kernels.set_num_threads(before)
+    for one, many in zip(*results):
+        np.testing.assert_array_equal(one, many)
+
+
+def test_run_rows_covers_every_row_once():
+    before = kernels.get_num_threads()
+    try:
+        for count in (1, 2, 5):
+            kernels.set_num_threads(count)
+            for rows in (0, 1, 4, 9, 64):
+                hits = np.zeros(rows, int)
+
+                def touch(start, stop, hits=hits):
+                    hits[start:stop] += 1
+
+                kernels.run_rows(touch, rows, 2)
+                assert (hits == 1).all()
+    finally:
+        kernels.set_num_threads(before)
+
+
+def test_an_error_in_a_worker_reaches_the_caller_and_leaves_the_threads_usable():
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(2)
+
+    def fail(start, stop):
+        if start:
+            raise KeyError("in the worker")
+
+    try:
+        with pytest.raises(KeyError, match="in the worker"):
+            kernels.run_rows(fail, 10, 1)
+        hits = np.zeros(10)
+        kernels.run_rows(lambda start, stop: hits.__setitem__(slice(start, stop), 1), 10, 1)
+        assert hits.all()
+    finally:
+        kernels.set_num_threads(before)
+
+
+def test_python_threads_may_launch_at_the_same_time():
+    rng = np.random.default_rng(0)
+    originals = [_lstm_arrays(rng, np.float32, 5, 16, 16) for _ in range(4)]
+    expected = [[a.copy() for a in args] for args in originals]
+    for args in expected:
+        kernels.run_rows(kernels.lstm_forward, 16, 4, *args)
+    wrong = []
+
+    def work(args, right):
+        for _ in range(30):
+            kernels.run_rows(kernels.lstm_forward, 16, 4, *args)
+        if any(not np.array_equal(a, b) for a, b in zip(args, right)):
+            wrong.append(args)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(originals, expected)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def _double_twin(x, y):
+    """y = 2 x."""
+    y[:] = 2 * x
+
+
+def test_check_names_an_off_by_one():
+    def double(x, y):
+        y[:] = 2 * x
+        y[3, 1] += 0.01
+
+    pair = Kernel(double, _double_twin, ("y",))
+    pair._choose("check")
+    with pytest.raises(KernelMismatchError, match=r"kernel _double: argument 'y'.*index \(3, 1\)"):
+        pair(np.ones((4, 2)), np.zeros((4, 2)))
+
+
+def test_check_looks_at_returned_values():
+    pair = Kernel(lambda x: 2, lambda x: 1, ())
+    pair._choose("check")
+    with pytest.raises(KernelMismatchError, match="returned value"):
+        pair(np.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("fast", "slow", "where"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], None),
+        ([1.0, np.nan], [1.0, np.nan], None),
+        ([1.0, np.inf], [1.0, np.inf], None),
+        ([1.0, np.inf], [1.0, -np.inf], (1,)),
+        ([1.0, 5.0], [1.0, np.nan], (1,)),
+        ([np.nan, 5.0], [1.0, 5.0], (0,)),
+        ([1.0, 1e-9], [1.0, 0.0], (1,)),
+    ],
+)
+def test_compare(fast, slow, where):
+    result = compare(np.array(fast), np.array(slow))
+    assert (result and result[0]) == where
+
+
+def test_use_switches_and_restores():
+    with kernels.use("numpy"):
+        assert kernels.mode() == "numpy"
+        with kernels.use("check"):
+            assert kernels.mode() == "check"
+        assert kernels.mode() == "numpy"
+    assert kernels.mode() == "numba"
+    with pytest.raises(ArgumentError, match="numba, numpy, check"):
+        kernels.use("cuda")
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, "2"])
+def test_set_num_threads_refuses(count):
+    with pytest.raises(ArgumentError, match="positive integer"):
+        mg.set_num_threads(count)
+
+
+def test_importing_compiles_nothing_and_does_not_load_matplotlib():
+    code = (
+        "import sys, minigrad, minigrad.kernels as k;"
+        "assert all(not p.compiled.signatures for p in k.registry.values());"
+        "assert 'matplotlib' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_first_compile_says_so_once(tmp_path):
+    code = (
+        "import numpy as np, minigrad as mg;"
+        "t = mg.Tensor(np.ones((3, 2), np.float32), requires_grad=True);"
+        "mg.cross_entropy(t, np.zeros(3, int)).backward()"
+    )
+    import os
+
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        for _ in range(2)
+    ]
+    assert all(run.returncode == 0 for run in said), said
+    assert said[0].stderr.count("compiling kernels") == 1
+    assert "compiling" not in said[1].stderr  # from the cache
+
+
+def test_a_change_in_any_kernel_source_invalidates_the_cache():
+    stamps = {pair.compiled._cache._cache_file._source_stamp for pair in kernels.registry.values()}
+    assert len(stamps) == 1 and len(stamps.pop()) == 64

@@ -1,0 +1,59 @@
+"""The register tile against NumPy's product."""
+
+import numba
+import numpy as np
+import pytest
+
+from minigrad.kernels import tile
+
+
+@numba.njit
+def _product(a, b, c):
+    tile.product(a, tile.pack(b), c)
+
+
+def _run(a, b):
+    step = tile.width(a.dtype)
+    c = np.full((a.shape[0], -(-b.shape[1] // step) * step), np.nan, a.dtype)
+    _product(a, b, c)
+    if np.isfinite(a).all():
+        assert not c[:, b.shape[1] :].any()  # zeros past the last column
+    return c[:, : b.shape[1]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (8, 16, 32), (7, 5, 3), (33, 64, 256), (17, 0, 5), (64, 256, 65), (0, 3, 4)]
+)
+def test_equals_numpy(shape, dtype):
+    rows, depth, columns = shape
+    rng = np.random.default_rng(rows + depth)
+    a = rng.standard_normal((rows, depth)).astype(dtype)
+    b = rng.standard_normal((depth, columns)).astype(dtype)
+    bound = 20 * np.finfo(dtype).eps * (np.abs(a.astype(float)) @ np.abs(b) + 1e-30)
+    assert (np.abs(_run(a, b) - a.astype(float) @ b) <= bound).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_do_not_depend_on_the_cut(dtype):
+    """A row in a full block and the same row alone: what makes threads reproducible."""
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((29, 70)).astype(dtype)
+    b = rng.standard_normal((70, 40)).astype(dtype)
+    whole = _run(a, b)
+    for start, stop in [(0, 1), (3, 20), (28, 29), (5, 13)]:
+        np.testing.assert_array_equal(_run(a[start:stop].copy(), b), whole[start:stop])
+
+
+def test_nan_and_infinity_pass_through():
+    a = np.ones((2, 3), np.float32)
+    a[0, 1], a[1, 2] = np.nan, np.inf
+    c = _run(a, np.ones((3, 4), np.float32))
+    assert np.isnan(c[0]).all() and np.isinf(c[1]).all()
+
+
+def test_pack_takes_a_transposed_view():
+    b = np.arange(12.0).reshape(3, 4)
+    panels = tile.pack(b.T)
+    assert panels.shape[1] == 4
+    np.testing.assert_array_equal(panels[0, :, :3], b.T)
