@@ -1,11 +1,78 @@
 """minigrad: a small deep-learning engine to read, and to train on a CPU with.
 
 NumPy holds the arrays, Numba compiles the hand-written kernels, matplotlib draws.
+
+    import minigrad as mg
+
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    (x * x).sum().backward()
+    x.grad  # tensor([2., 4.])
 """
 
-from . import errors, functional, kernels
+from . import data, errors, functional, kernels, nn, optim
 from .autodiff import grad
-from .functional import *  # noqa: F403
+from .creation import from_numpy, manual_seed, ones, randn, tensor, zeros
+from .functional import (
+    absolute,
+    add,
+    broadcast_to,
+    clip,
+    concat,
+    cos,
+    cross_entropy,
+    divide,
+    einsum,
+    embedding,
+    exp,
+    expm1,
+    flip,
+    linear,
+    log,
+    log1p,
+    log_softmax,
+    logsumexp,
+    matmul,
+    max,
+    maximum,
+    mean,
+    min,
+    minimum,
+    mse_loss,
+    multiply,
+    negative,
+    one_hot,
+    pad,
+    power,
+    relu,
+    reshape,
+    sigmoid,
+    sin,
+    softmax,
+    split,
+    sqrt,
+    square,
+    stack,
+    subtract,
+    sum,
+    tanh,
+    transpose,
+    unstack,
+    var,
+    where,
+)
 from .graph import enable_grad, is_grad_enabled, no_grad
 from .kernels import get_num_threads, set_num_threads
-from .tensor import Tensor, apply, from_numpy, tensor
+from .tensor import Tensor, apply
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Tensor", "absolute", "add", "apply", "broadcast_to", "clip", "concat", "cos",
+    "cross_entropy", "data", "divide", "einsum", "embedding", "enable_grad", "errors", "exp",
+    "expm1", "flip", "from_numpy", "functional", "get_num_threads", "grad", "is_grad_enabled",
+    "kernels", "linear", "log", "log1p", "log_softmax", "logsumexp", "manual_seed", "matmul", "max",
+    "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "negative", "nn", "no_grad",
+    "one_hot", "ones", "optim", "pad", "power", "randn", "relu", "reshape",
+    "set_num_threads", "sigmoid", "sin", "softmax", "split", "sqrt", "square", "stack",
+    "subtract", "sum", "tanh", "tensor", "transpose", "unstack", "var", "where", "zeros",
+]  # fmt: skip

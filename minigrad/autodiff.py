@@ -45,7 +45,9 @@ def _fit(node: Node, gradient: Any, variable: Any) -> Any:
                 f"for an input of shape {shape}"
             ) from None
     if gradient.dtype != dtype:
-        if node.outputs[0][1] == dtype:  # nothing was promoted, so the vjp itself is wrong
+        dtypes = [getattr(getattr(arg, "array", arg), "dtype", dtype) for arg in node.args]
+        if node.outputs[0][1] == dtype and not any(d.kind in "iu" for d in dtypes):
+            # nothing was promoted (NumPy does it with integers), so the vjp itself is wrong
             raise DTypeError(
                 f"the vjp of {node.name} returned a {gradient.dtype} gradient for a {dtype} input"
             )
@@ -135,6 +137,13 @@ def walk(
         for variable in captured.get(node, ()):
             if slots[variable.slot] is not None:
                 found[variable] = slots[variable.slot]
+        parents = node.parents
+        if needed is not None:
+            parents = [
+                p if id(p) in goal or getattr(p, "node", None) in needed else None for p in parents
+            ]
+            if not any(p is not None for p in parents):
+                continue  # a wanted variable beyond which nothing is: not walked, so not freed
         vjp = node.replayed() if replay else node.vjp
         incoming: Any = slots[0]
         if node.many:
@@ -142,11 +151,8 @@ def walk(
                 np.zeros(shape, dtype) if g is None else g
                 for g, (shape, dtype, _) in zip(slots, node.outputs)
             )
-        parents = node.parents
-        if needed is not None:
-            parents = [p if id(p) in goal or getattr(p, "node", None) in needed else None for p in parents]
         if type(vjp) is tuple:  # one function for each input: compute only what is wanted
-            gradients = [
+            gradients: Any = [
                 None if parent is None else function(incoming)
                 for parent, function in zip(parents, vjp)
             ]

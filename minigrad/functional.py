@@ -7,15 +7,16 @@ with the ops themselves, in :mod:`minigrad.ops`; the docstrings here are theirs.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import ops
-from .errors import ShapeError
-from .tensor import _ALIASES, Tensor, apply
+from . import numpy_protocol, ops
+from .errors import ArgumentError, DTypeError, ShapeError
+from .methods import ALIASES
+from .ops.indexing import check_ids
+from .tensor import Tensor, apply
 
 
 def _lift(op: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,25 +25,28 @@ def _lift(op: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(op)
     def function(*args: Any, **params: Any) -> Any:
         if params:
-            params = {_ALIASES.get(name, name): value for name, value in params.items()}
+            params = {ALIASES.get(name, name): value for name, value in params.items()}
         return apply(op, *args, **params)
 
-    function.__signature__ = inspect.signature(op)  # type: ignore[attr-defined]
     return function
 
 
-add, subtract, multiply, divide = map(_lift, (ops.add, ops.subtract, ops.multiply, ops.divide))
-power, negative, absolute = map(_lift, (ops.power, ops.negative, ops.absolute))
-square, sqrt, exp, expm1 = map(_lift, (ops.square, ops.sqrt, ops.exp, ops.expm1))
-log, log1p, sin, cos = map(_lift, (ops.log, ops.log1p, ops.sin, ops.cos))
-tanh, sigmoid, relu = map(_lift, (ops.tanh, ops.sigmoid, ops.relu))
-maximum, minimum, clip = map(_lift, (ops.maximum, ops.minimum, ops.clip))
+def _lift_all(*several: Callable[..., Any]) -> list[Callable[..., Any]]:
+    return [_lift(op) for op in several]
+
+
+add, subtract, multiply, divide = _lift_all(ops.add, ops.subtract, ops.multiply, ops.divide)
+power, negative, absolute = _lift_all(ops.power, ops.negative, ops.absolute)
+square, sqrt, exp, expm1 = _lift_all(ops.square, ops.sqrt, ops.exp, ops.expm1)
+log, log1p, sin, cos = _lift_all(ops.log, ops.log1p, ops.sin, ops.cos)
+tanh, sigmoid, relu = _lift_all(ops.tanh, ops.sigmoid, ops.relu)
+maximum, minimum, clip = _lift_all(ops.maximum, ops.minimum, ops.clip)
 where = _lift(ops.where)
-sum, mean, var, max, min = map(_lift, (ops.sum, ops.mean, ops.var, ops.max, ops.min))
-softmax, log_softmax, logsumexp = map(_lift, (ops.softmax, ops.log_softmax, ops.logsumexp))
-reshape, broadcast_to, flip = map(_lift, (ops.reshape, ops.broadcast_to, ops.flip))
-transpose, pad, split, unstack = map(_lift, (ops.transpose, ops.pad, ops.split, ops.unstack))
-matmul, embedding = map(_lift, (ops.matmul, ops.embedding))
+sum, mean, var, max, min = _lift_all(ops.sum, ops.mean, ops.var, ops.max, ops.min)
+softmax, log_softmax, logsumexp = _lift_all(ops.softmax, ops.log_softmax, ops.logsumexp)
+reshape, broadcast_to, flip = _lift_all(ops.reshape, ops.broadcast_to, ops.flip)
+transpose, pad, split, unstack = _lift_all(ops.transpose, ops.pad, ops.split, ops.unstack)
+matmul, linear, embedding = _lift_all(ops.matmul, ops.linear, ops.embedding)
 
 
 def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
@@ -95,28 +99,67 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
     if reduction == "none":
         return difference
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"mse_loss: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+        raise ArgumentError(
+            f"mse_loss: reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
+        )
     return difference.mean() if reduction == "mean" else difference.sum()
 
 
 def one_hot(ids: Any, classes: int, dtype: Any = np.float32) -> Tensor:
-    """Rows with a one at each id: (...) integers in [0, classes) -> (..., classes)."""
+    """Rows with a one at each id: (...) integers in [0, classes) -> (..., classes).
+
+    Raises DTypeError for ids that are not integers, IndexRangeError for one out of range.
+    """
     ids = np.asarray(getattr(ids, "array", ids))
-    if ids.dtype.kind not in "iu" or (ids.size and (ids.min() < 0 or ids.max() >= classes)):
-        raise ShapeError(f"one_hot: ids must be integers in [0, {classes})")
+    check_ids("one_hot", ids, classes)
     return Tensor(np.eye(classes, dtype=dtype)[ids])
 
 
-def _reduce(op: Callable[..., Any]) -> Callable[..., Any]:
-    """NumPy's reductions have arguments that mean nothing here; refuse them by name."""
+# -- NumPy's own functions, with the arguments that mean something here ----------------------
 
-    def function(a: Any, axis: Any = None, keepdims: bool = False, **others: Any) -> Any:
-        given = [name for name, value in others.items() if value is not np._NoValue]
-        if given:
-            raise TypeError(f"np.{op.__name__} on a tensor does not take {', '.join(given)}")
-        return apply(op, a, axis=axis, keepdims=keepdims is True)
+
+def _reduce(op: Callable[..., Any], *more: str) -> Callable[..., Any]:
+    """A reduction; of NumPy's other arguments those in ``more``, the rest refused by name."""
+
+    def function(a: Any, axis: Any = None, *, keepdims: Any = False, **others: Any) -> Any:
+        given = {name: value for name, value in others.items() if value is not np._NoValue}
+        unknown = ", ".join(name for name in given if name not in more)
+        if unknown:
+            raise DTypeError(f"np.{op.__name__} on a tensor does not take {unknown}")
+        return apply(op, a, axis=axis, keepdims=bool(keepdims), **given)
 
     return function
+
+
+def _dot(a: Any, b: Any) -> Any:
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return apply(ops.multiply, a, b)
+    if np.ndim(a) > 2 or np.ndim(b) > 2:
+        raise ShapeError(
+            f"np.dot of shapes {np.shape(a)} and {np.shape(b)} is not what matmul computes; use "
+            "matmul or einsum"
+        )
+    return apply(ops.matmul, a, b)
+
+
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    low, high = min if a_min is None else a_min, max if a_max is None else a_max
+    return apply(ops.clip, a, low, high)
+
+
+def _pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0.0) -> Any:
+    if mode != "constant":
+        raise ArgumentError(f"np.pad on a tensor: mode must be 'constant', got {mode!r}")
+    return apply(ops.pad, array, width=pad_width, value=constant_values)
+
+
+def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    """NumPy takes the places to cut at, ops.split the sizes of the parts."""
+    sections = indices_or_sections
+    if not isinstance(sections, (int, np.integer)):
+        cuts = np.clip(np.asarray(sections, dtype=int), 0, ary.shape[axis])
+        sections = np.diff(cuts, prepend=0, append=ary.shape[axis]).tolist()
+    return list(apply(ops.split, ary, sections=sections, axis=axis))
 
 
 def _where(condition: Any, *choices: Any) -> Any:
@@ -125,20 +168,20 @@ def _where(condition: Any, *choices: Any) -> Any:
     return apply(ops.where, condition, *choices)
 
 
-Tensor.numpy_functions.update(
+numpy_protocol.recorded.update(
     {
         np.add: add, np.subtract: subtract, np.multiply: multiply, np.true_divide: divide,
         np.power: power, np.negative: negative, np.absolute: absolute, np.square: square,
         np.sqrt: sqrt, np.exp: exp, np.expm1: expm1, np.log: log, np.log1p: log1p,
         np.sin: sin, np.cos: cos, np.tanh: tanh, np.maximum: maximum, np.minimum: minimum,
-        np.matmul: matmul, np.dot: matmul, np.clip: clip, np.where: _where,
+        np.matmul: matmul, np.dot: _dot, np.clip: _clip, np.where: _where,
         np.sum: _reduce(ops.sum), np.mean: _reduce(ops.mean), np.max: _reduce(ops.max),
         np.min: _reduce(ops.min), np.amax: _reduce(ops.max), np.amin: _reduce(ops.min),
-        np.var: _reduce(ops.var), np.reshape: lambda a, shape: apply(ops.reshape, a, shape),
+        np.var: _reduce(ops.var, "ddof"), np.reshape: lambda a, shape: apply(ops.reshape, a, shape),
         np.transpose: transpose, np.swapaxes: lambda a, i, j: a.swapaxes(i, j),
         np.expand_dims: lambda a, axis: a.unsqueeze(axis),
         np.squeeze: lambda a, axis=None: a.squeeze(axis), np.broadcast_to: broadcast_to,
-        np.concatenate: concat, np.stack: stack, np.split: split, np.flip: flip, np.pad: pad,
+        np.concatenate: concat, np.stack: stack, np.split: _split, np.flip: flip, np.pad: _pad,
         np.einsum: einsum, np.copy: lambda a: a.clone(), np.ravel: lambda a: a.flatten(),
         np.zeros_like: lambda a: Tensor(np.zeros_like(a.array)),
         np.ones_like: lambda a: Tensor(np.ones_like(a.array)),

@@ -43,12 +43,15 @@ class _GradMode:
 
     _value: bool
 
+    def __init__(self) -> None:
+        self._before: list[bool] = []  # a stack: one object may be entered twice
+
     def __enter__(self) -> None:
-        self._before = mode.grad
+        self._before.append(mode.grad)
         mode.grad = self._value
 
     def __exit__(self, *exc: object) -> None:
-        mode.grad = self._before
+        mode.grad = self._before.pop()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -124,6 +127,9 @@ class _Changes:
 def mark_changed(storage: Storage, array: np.ndarray, how: str) -> None:
     """Note that ``array`` was written in place; ``how`` names the writer in messages."""
     storage.changed = _Changes.last = tick()
+    if storage.array is not None and storage.array is not array:
+        # two places were written to: take all of the memory for changed
+        array = array.base if isinstance(array.base, np.ndarray) else array
     storage.array = array
     storage.how = how
     storage.site = call_site()
@@ -162,8 +168,9 @@ class Node:
 
     __slots__ = (
         "op", "args", "parents", "params", "vjp", "tick", "outputs", "many", "hooks", "site",
-        "freed",
+        "freed", "retained",
     )  # fmt: skip
+    retained: tuple[int, ...]  # slots of outputs that keep .grad; only set if there are any
 
     def __init__(
         self,
@@ -209,15 +216,22 @@ class Node:
         """Raise if an array that the vjp needs was written to after this op ran."""
         if _Changes.last < self.tick:
             return
+        vjp = self.vjp
+        if type(vjp) is tuple:  # only what computes a gradient that somebody wants
+            vjp = [function for function, parent in zip(vjp, self.parents) if parent is not None]
         held = [
-            (f"argument {i}", arg.storage)
+            (f"argument {i}", arg.storage, arg.array)
             for i, arg in enumerate(self.args)
             if hasattr(arg, "storage")
         ]
-        held += [("its result", storage) for _, _, storage in self.outputs]
-        for what, storage in held:
+        held += [("its result", storage, None) for _, _, storage in self.outputs]
+        for what, storage, own in held:
             array = storage.array
-            if storage.changed > self.tick and (replay or _saved_by(self.vjp, array)):
+            if storage.changed <= self.tick or array is None:
+                continue
+            if own is not None and not np.may_share_memory(own, array):
+                continue
+            if replay or _saved_by(vjp, array):
                 raise InplaceError(
                     f"{self.name} (made at {spell_site(self.site)}) saved {what}, shape "
                     f"{array.shape}, for its gradient, but {storage.how} changed it in place at "

@@ -18,10 +18,25 @@ from .embedding import gather_rows, scatter_add_rows
 from .lstm import lstm_backward, lstm_forward
 from .registry import Kernel, mode, record_calls, registry, use
 from .threads import get_num_threads, run_rows, set_num_threads
+from .tile import matmul
+from .update import (
+    adadelta,
+    adagrad,
+    adam,
+    clamp,
+    ftrl,
+    momentum,
+    rmsprop,
+    rmsprop_centered,
+    scale,
+    sgd,
+    squared_norm,
+)
 
 __all__ = [
-    "Kernel", "cross_entropy_ids", "cross_entropy_ids_backward", "cross_entropy_probs",
-    "cross_entropy_probs_backward", "gather_rows", "get_num_threads", "lstm_backward",
-    "lstm_forward", "mode", "record_calls", "registry", "run_rows", "scatter_add_rows",
-    "set_num_threads", "use",
+    "Kernel", "adadelta", "adagrad", "adam", "clamp", "cross_entropy_ids",
+    "cross_entropy_ids_backward", "cross_entropy_probs", "cross_entropy_probs_backward", "ftrl",
+    "gather_rows", "get_num_threads", "lstm_backward", "lstm_forward", "matmul", "mode", "momentum",
+    "record_calls", "registry", "rmsprop", "rmsprop_centered", "run_rows", "scale",
+    "scatter_add_rows", "set_num_threads", "sgd", "squared_norm", "use",
 ]  # fmt: skip

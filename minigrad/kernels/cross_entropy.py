@@ -111,6 +111,7 @@ def _top(x: Any, lanes: Any) -> Any:
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
 def _exp_row(x: Any, shift: Any) -> None:
+    elementary.wide_vectors()
     for v in range(x.size):
         x[v] = elementary.exp(x[v] - shift)
 
@@ -123,8 +124,11 @@ def _log_sum(x: Any, scratch: Any) -> Any:
         row[v] = x[v]
     top = _top(row, scratch[1])
     _exp_row(row, top)
-    total = np.sum(row)
-    row[x.size :] = -np.inf
+    total = row[0]
+    for v in range(row.size - 1):
+        total += row[v + 1]
+    for v in range(x.size, row.size):
+        row[v] = -np.inf
     return top + np.log(total)
 
 
@@ -136,6 +140,8 @@ def _scaled_softmax(x: Any, log_sum: Any, scale: Any, out: Any, scratch: Any) ->
     _exp_row(row, log_sum)
     for v in range(x.size):
         out[v] = scale * row[v]
+    for v in range(x.size, row.size):
+        row[v] = -np.inf
 
 
 @kernel(twin=cross_entropy_ids_twin, outputs=("loss", "log_sum"), fastmath=FASTMATH)

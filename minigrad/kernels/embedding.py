@@ -9,41 +9,35 @@ import numpy as np
 from .registry import kernel
 
 
-def gather_rows_twin(table: np.ndarray, ids: np.ndarray, out: np.ndarray) -> int:
-    """out_n = table[ids_n].  Returns the first n whose id is outside the table, or -1.
-
-    table: (V, D); ids: (N,) integers; out: (N, D).  Rows with a bad id are left alone.
-    """
-    good = (ids >= 0) & (ids < table.shape[0])
-    out[good] = table[ids[good]]
-    return -1 if good.all() else int(np.argmin(good))
+def gather_rows_twin(table: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
+    """out_n = table[ids_n].  table: (V, D); ids: (N,) integers in [0, V); out: (N, D)."""
+    out[:] = table[ids]
 
 
-def scatter_add_rows_twin(grad: np.ndarray, ids: np.ndarray, d_table: np.ndarray) -> None:
+def scatter_add_rows_twin(
+    grad: np.ndarray, ids: np.ndarray, d_table: np.ndarray, start: int, stop: int
+) -> None:
     """d_table[ids_n] += grad_n, in the order of n, so that repeated ids add up.
 
-    grad: (N, D); ids: (N,) integers in [0, V); d_table: (V, D).
+    grad: (N, D); ids: (N,) integers in [0, V); d_table: (V, D).  Columns start to stop:
+    ranges of them are what threads share, so that the order of a sum never changes.
     """
-    np.add.at(d_table, ids, grad)
+    np.add.at(d_table[:, start:stop], ids, grad[:, start:stop])
 
 
 @kernel(twin=gather_rows_twin, outputs=("out",))
-def gather_rows(table: Any, ids: Any, out: Any) -> int:
-    bad = -1
+def gather_rows(table: Any, ids: Any, out: Any) -> None:
     for n in range(ids.size):
-        row = ids[n]
-        if 0 <= row < table.shape[0]:
-            for d in range(table.shape[1]):
-                out[n, d] = table[row, d]
-        elif bad < 0:
-            bad = n
-    return bad
+        source = table[ids[n]]
+        target = out[n]
+        for d in range(target.size):
+            target[d] = source[d]
 
 
 @kernel(twin=scatter_add_rows_twin, outputs=("d_table",))
-def scatter_add_rows(grad: Any, ids: Any, d_table: Any) -> None:
+def scatter_add_rows(grad: Any, ids: Any, d_table: Any, start: int, stop: int) -> None:
     for n in range(ids.size):
-        source = grad[n]
-        target = d_table[ids[n]]
+        source = grad[n, start:stop]
+        target = d_table[ids[n], start:stop]
         for d in range(source.size):
             target[d] += source[d]

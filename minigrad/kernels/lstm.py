@@ -4,9 +4,10 @@
     c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(j)
     h_t = sigmoid(o) * tanh(c_t)
 
-The caller multiplies the inputs by their weights (one large product for all T) and adds a
-forget bias to ``bias``.  A batch row never meets another row, so ranges of rows are what
-the threads share, each for the whole of time.
+The caller multiplies the inputs by their weights (one large product for all T; nothing at
+all for ids, whose rows are looked up here) and adds a forget bias to ``bias``.  A batch row
+never meets another row, so ranges of rows are what the threads share, each for the whole of
+time.
 """
 
 from __future__ import annotations
@@ -26,24 +27,23 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def lstm_forward_twin(
-    x_gates: np.ndarray, bias: np.ndarray, w_h: np.ndarray, h: np.ndarray, c: np.ndarray,
-    gates: np.ndarray, start: int, stop: int,
+    x_gates: np.ndarray, which: np.ndarray, bias: np.ndarray, w_h: np.ndarray, h: np.ndarray,
+    c: np.ndarray, gates: np.ndarray, start: int, stop: int,
 ) -> None:  # fmt: skip
     """States and gates for batch rows start to stop.
 
-    x_gates: (T, N, 4H); bias: (4H,); w_h: (H, 4H).
+    x_gates: (M, 4H), and which: (T, N) the row of it that is the input at (t, n).
+    bias: (4H,); w_h: (H, 4H).
     h, c: (T + 1, N, H), entry 0 the initial state, the others written.
-    gates: (T, N, 4H), written: sigmoid(i), tanh(j), sigmoid(f), sigmoid(o).
+    gates: (T, 4, N, H), written: sigmoid(i), tanh(j), sigmoid(f), sigmoid(o).
     """
-    hidden = w_h.shape[0]
     rows = slice(start, stop)
-    for t in range(x_gates.shape[0]):
-        z = x_gates[t, rows] + bias + h[t, rows] @ w_h  # (n, 4H)
-        zi, zj, zf, zo = (z[:, g * hidden : (g + 1) * hidden] for g in range(4))
-        i, j, f, o = _sigmoid(zi), np.tanh(zj), _sigmoid(zf), _sigmoid(zo)
+    for t in range(which.shape[0]):
+        z = x_gates[which[t, rows]] + bias + h[t, rows] @ w_h  # (n, 4H)
+        zi, zj, zf, zo = np.split(z, 4, axis=1)
+        i, j, f, o = gates[t, :, rows] = _sigmoid(zi), np.tanh(zj), _sigmoid(zf), _sigmoid(zo)
         c[t + 1, rows] = f * c[t, rows] + i * j
         h[t + 1, rows] = o * np.tanh(c[t + 1, rows])
-        gates[t, rows] = np.concatenate([i, j, f, o], axis=1)
 
 
 def lstm_backward_twin(
@@ -52,17 +52,16 @@ def lstm_backward_twin(
 ) -> None:  # fmt: skip
     """Back-propagation through time for batch rows start to stop.
 
-    gates: (T, N, 4H) and c: (T + 1, N, H) from the forward pass; w_h: (H, 4H).
+    gates: (T, 4, N, H) and c: (T + 1, N, H) from the forward pass; w_h: (H, 4H).
     d_out: (T, N, H), dL/dh_t from above at each step.
     dh, dc: (N, H), in: gradient of the last state; out: gradient of the initial state.
     d_gates: (T, N, 4H), written: dL/dz_t.
     flow: (2, T, N), written: squared norms of the total dL/dh_t and dL/dc_t of each row;
     an array of no entries means that nobody is watching.
     """
-    hidden = w_h.shape[0]
     rows = slice(start, stop)
     for t in reversed(range(gates.shape[0])):
-        i, j, f, o = (gates[t, rows, g * hidden : (g + 1) * hidden] for g in range(4))
+        i, j, f, o = gates[t, :, rows]
         tanh_c = np.tanh(c[t + 1, rows])
         dh_t = d_out[t, rows] + dh[rows]
         dc_t = dc[rows] + dh_t * o * (1 - tanh_c * tanh_c)
@@ -82,89 +81,136 @@ def lstm_backward_twin(
         dh[rows] = d_gates[t, rows] @ w_h.T
 
 
-# Each loop below touches few arrays and counts from zero: then LLVM can check that they do
-# not overlap, sees that no index is negative, and makes vector code of it.
+# The gates of a time step lie in four blocks of (N, H), so that a loop runs over all rows of
+# a range at once.  Each loop touches few arrays and counts from zero: then LLVM can check
+# that they do not overlap, sees that no index is negative, and makes vector code of it.
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _sigmoid_row(x: Any) -> None:
+def _sigmoid_all(x: Any) -> None:
+    elementary.wide_vectors()
     for k in range(x.size):
         x[k] = elementary.sigmoid(x[k])
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _tanh_row(x: Any) -> None:
+def _tanh_all(x: Any) -> None:
+    elementary.wide_vectors()
     for k in range(x.size):
         x[k] = elementary.tanh(x[k])
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _activate(x: Any, bias: Any, z: Any, gates: Any) -> None:
-    """gates = activations of x + bias + z for one row; all (4H,) (z may be longer)."""
-    hidden = gates.size // 4
-    for k in range(gates.size):
-        gates[k] = x[k] + bias[k] + z[k]
-    _sigmoid_row(gates[:hidden])
-    _tanh_row(gates[hidden : 2 * hidden])
-    _sigmoid_row(gates[2 * hidden :])
+def _tanh_of(x: Any, y: Any) -> None:
+    elementary.wide_vectors()
+    for k in range(x.size):
+        y[k] = elementary.tanh(x[k])
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _advance(i: Any, j: Any, f: Any, o: Any, c_before: Any, c: Any, h: Any) -> None:
-    """New state of one row; all (H,)."""
+def _add_inputs(x: Any, which: Any, bias: Any, first: int, z: Any, out: Any) -> None:
+    """out = x[which] + bias + z for the columns of one gate, which begin at ``first``.
+
+    x: (M, 4H); which: (n,); bias: (4H,); z: (n, at least H); out: (n, H).
+    """
+    for n in range(out.shape[0]):
+        row = which[n]
+        for k in range(out.shape[1]):
+            column = np.uintp(first) + np.uintp(k)  # unsigned: an index that never wraps
+            out[n, k] = z[n, k] + x[row, column] + bias[column]
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _new_cell(i: Any, j: Any, f: Any, c_before: Any, c: Any) -> None:
     for k in range(c.size):
         c[k] = f[k] * c_before[k] + i[k] * j[k]
-    for k in range(c.size):
-        h[k] = o[k] * elementary.tanh(c[k])
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _times(x: Any, y: Any) -> None:
+    for k in range(x.size):
+        y[k] *= x[k]
+
+
+@numba.njit(nogil=True)
+def _pack_gates(w: Any) -> Any:
+    """Panels of w (H, 4H) for each gate apart: (4, P, H, width)."""
+    hidden = w.shape[0]
+    first = tile.pack(w[:, :hidden])
+    panels = np.empty((4,) + first.shape, w.dtype)
+    panels[0] = first
+    for g in range(1, 4):
+        panels[g] = tile.pack(w[:, g * hidden : (g + 1) * hidden])
+    return panels
 
 
 @kernel(twin=lstm_forward_twin, outputs=("h", "c", "gates"), fastmath=FASTMATH)
 def lstm_forward(
-    x_gates: Any, bias: Any, w_h: Any, h: Any, c: Any, gates: Any, start: int, stop: int
-) -> None:
+    x_gates: Any, which: Any, bias: Any, w_h: Any, h: Any, c: Any, gates: Any, start: int,
+    stop: int,
+) -> None:  # fmt: skip
     hidden = w_h.shape[0]
-    panels = tile.pack(w_h)
-    z = np.empty((stop - start, panels.shape[0] * panels.shape[2]), w_h.dtype)
-    for t in range(x_gates.shape[0]):
-        tile.product(h[t, start:stop], panels, z)
-        for n in range(start, stop):
-            g = gates[t, n]
-            _activate(x_gates[t, n], bias, z[n - start], g)
-            _advance(
-                g[:hidden], g[hidden : 2 * hidden], g[2 * hidden : 3 * hidden],
-                g[3 * hidden :], c[t, n], c[t + 1, n], h[t + 1, n],
-            )  # fmt: skip
+    panels = _pack_gates(w_h)
+    z = np.empty((4, stop - start, panels.shape[1] * panels.shape[3]), w_h.dtype)
+    for t in range(which.shape[0]):
+        for g in range(4):
+            tile.product(h[t, start:stop], panels[g], z[g])
+            _add_inputs(
+                x_gates, which[t, start:stop], bias, g * hidden, z[g], gates[t, g, start:stop]
+            )
+        i, j, f, o = (
+            gates[t, 0, start:stop].ravel(), gates[t, 1, start:stop].ravel(),
+            gates[t, 2, start:stop].ravel(), gates[t, 3, start:stop].ravel(),
+        )  # fmt: skip
+        new_h = h[t + 1, start:stop].ravel()
+        new_c = c[t + 1, start:stop].ravel()
+        _sigmoid_all(i)
+        _tanh_all(j)
+        _sigmoid_all(f)
+        _sigmoid_all(o)
+        _new_cell(i, j, f, c[t, start:stop].ravel(), new_c)
+        _tanh_of(new_c, new_h)
+        _times(o, new_h)
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _retreat_state(o: Any, c: Any, d_out: Any, dh: Any, dc: Any, tanh_c: Any) -> None:
-    """Total gradients of h_t (into dh) and c_t (into dc) of one row; all (H,)."""
-    for k in range(c.size):
-        tanh_c[k] = elementary.tanh(c[k])
-    for k in range(c.size):
-        dh[k] += d_out[k]
-    for k in range(c.size):
+def _add(x: Any, y: Any) -> None:
+    for k in range(x.size):
+        y[k] += x[k]
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _total_cell_gradient(dh: Any, o: Any, tanh_c: Any, dc: Any) -> None:
+    for k in range(dc.size):
         dc[k] += dh[k] * o[k] * (1 - tanh_c[k] * tanh_c[k])
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _retreat_gates(g: Any, c_before: Any, dh: Any, dc: Any, tanh_c: Any, dz: Any) -> None:
-    """dL/dz of one row (4H,), and dc (H,) taken one step back in time."""
-    hidden = dc.size
-    i, j, f, o = g[:hidden], g[hidden : 2 * hidden], g[2 * hidden : 3 * hidden], g[3 * hidden :]
-    di, dj, df, do = (
-        dz[:hidden], dz[hidden : 2 * hidden], dz[2 * hidden : 3 * hidden], dz[3 * hidden :],
-    )  # fmt: skip
-    for k in range(hidden):
-        di[k] = dc[k] * j[k] * i[k] * (1 - i[k])
-    for k in range(hidden):
-        dj[k] = dc[k] * i[k] * (1 - j[k] * j[k])
-    for k in range(hidden):
-        df[k] = dc[k] * c_before[k] * f[k] * (1 - f[k])
-    for k in range(hidden):
-        do[k] = dh[k] * tanh_c[k] * o[k] * (1 - o[k])
-    for k in range(hidden):
-        dc[k] *= f[k]
+def _through_sigmoid(upper: Any, factor: Any, y: Any, dz: Any) -> None:
+    """dz = upper * factor * sigmoid', from the sigmoid's value y."""
+    for k in range(dz.size):
+        dz[k] = upper[k] * factor[k] * y[k] * (1 - y[k])
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _through_tanh(upper: Any, factor: Any, y: Any, dz: Any) -> None:
+    """dz = upper * factor * tanh', from the tanh's value y."""
+    for k in range(dz.size):
+        dz[k] = upper[k] * factor[k] * (1 - y[k] * y[k])
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _square_sum(x: Any) -> Any:
+    total = x[0] * x[0]
+    for k in range(x.size - 1):
+        total += x[k + 1] * x[k + 1]
+    return total
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _copy(x: Any, y: Any) -> None:
+    for k in range(y.size):
+        y[k] = x[k]
 
 
 @kernel(twin=lstm_backward_twin, outputs=("dh", "dc", "d_gates", "flow"), fastmath=FASTMATH)
@@ -173,18 +219,35 @@ def lstm_backward(
     start: int, stop: int,
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
+    rows = stop - start
     panels = tile.pack(w_h.T)
-    back = np.empty((stop - start, panels.shape[0] * panels.shape[2]), w_h.dtype)
-    tanh_c = np.empty(hidden, w_h.dtype)
+    back = np.empty((rows, panels.shape[0] * panels.shape[2]), w_h.dtype)
+    dz = np.empty((4, rows * hidden), w_h.dtype)
+    tanh_c = np.empty(rows * hidden, w_h.dtype)
+    dh_all, dc_all = dh[start:stop].ravel(), dc[start:stop].ravel()
     for t in range(gates.shape[0] - 1, -1, -1):
-        for n in range(start, stop):
-            g = gates[t, n]
-            _retreat_state(g[3 * hidden :], c[t + 1, n], d_out[t, n], dh[n], dc[n], tanh_c)
-            if flow.size:
-                flow[0, t, n] = np.sum(dh[n] * dh[n])
-                flow[1, t, n] = np.sum(dc[n] * dc[n])
-            _retreat_gates(g, c[t, n], dh[n], dc[n], tanh_c, d_gates[t, n])
+        i, j, f, o = (
+            gates[t, 0, start:stop].ravel(), gates[t, 1, start:stop].ravel(),
+            gates[t, 2, start:stop].ravel(), gates[t, 3, start:stop].ravel(),
+        )  # fmt: skip
+        _tanh_of(c[t + 1, start:stop].ravel(), tanh_c)
+        _add(d_out[t, start:stop].ravel(), dh_all)  # now the total dL/dh_t
+        _total_cell_gradient(dh_all, o, tanh_c, dc_all)  # now the total dL/dc_t
+        if flow.size:
+            for n in range(start, stop):
+                flow[0, t, n] = _square_sum(dh[n])
+                flow[1, t, n] = _square_sum(dc[n])
+        _through_sigmoid(dc_all, j, i, dz[0])
+        _through_tanh(dc_all, i, j, dz[1])
+        _through_sigmoid(dc_all, c[t, start:stop].ravel(), f, dz[2])
+        _through_sigmoid(dh_all, tanh_c, o, dz[3])
+        _times(f, dc_all)
+        for n in range(rows):  # from blocks to rows, as the products want them
+            for g in range(4):
+                _copy(
+                    dz[g, n * hidden : (n + 1) * hidden],
+                    d_gates[t, start + n, g * hidden : (g + 1) * hidden],
+                )
         tile.product(d_gates[t, start:stop], panels, back)
-        for n in range(start, stop):
-            for k in range(hidden):
-                dh[n, k] = back[n - start, k]
+        for n in range(rows):
+            _copy(back[n], dh[start + n])

@@ -37,6 +37,7 @@ class _Worker:
         self._done = threading.Lock()
         self._start.acquire()
         self._done.acquire()
+        self._work: Any = None  # a function and its arguments
         self._error: BaseException | None = None
         threading.Thread(target=self._loop, daemon=True, name="minigrad").start()
 
@@ -52,7 +53,7 @@ class _Worker:
             self._done.release()
 
     def begin(self, function: Any, args: tuple[Any, ...]) -> None:
-        self._work: Any = (function, args)
+        self._work = function, args
         self._start.release()
 
     def finish(self) -> None:

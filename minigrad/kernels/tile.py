@@ -21,6 +21,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from .registry import kernel
+
 
 def _vector_bytes() -> int:
     """Width of this machine's vector registers."""
@@ -65,51 +67,53 @@ def _spread(builder: Any, number: Any, vector: Any) -> Any:
 
 
 def _block(rows: int) -> Any:
-    """Intrinsic for one block of ``rows`` rows: C[i:i+rows, panel] = A[i:i+rows] @ panel."""
+    """Intrinsic for one block: C[rows, width] = A[rows, depth] @ B[depth, width].
+
+    Each operand is an array and the offset of the block's first number in its memory; then
+    come the numbers from one row of A to the next, one column of A to the next, one row of
+    B to the next and one row of C to the next.  Columns of B and C are contiguous.
+    """
 
     @intrinsic
-    def block(typingctx: Any, a: Any, i: Any, panels: Any, p: Any, c: Any) -> Any:
-        # a: (M, K) C-contiguous; panels: (P, K, width); c: (M, P * width)
-        signature = types.void(a, types.intp, panels, types.intp, c)
+    def block(
+        typingctx: Any, a: Any, a_start: Any, b: Any, b_start: Any, c: Any, c_start: Any,
+        a_row: Any, a_column: Any, b_row: Any, c_row: Any, depth: Any,
+    ) -> Any:  # fmt: skip
+        n = types.intp
+        signature = types.void(a, n, b, n, c, n, n, n, n, n, n)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             element = sig.args[0].dtype
             size = element.bitwidth // 8
-            number = context.get_data_type(element)
-            vector = ir.VectorType(number, VECTOR_BYTES // size)
+            vector = ir.VectorType(context.get_data_type(element), VECTOR_BYTES // size)
             lanes = range(0, VECTORS * vector.count, vector.count)
             intp = context.get_value_type(types.intp)
-            a, panels, c = (
-                context.make_array(sig.args[n])(context, builder, args[n]) for n in (0, 2, 4)
-            )
-            i, p = args[1], args[3]
+            a_row, a_column, b_row, c_row, depth = args[6:]
 
-            def times(x: Any, y: Any) -> Any:
-                return builder.mul(x, y if isinstance(y, ir.Value) else ir.Constant(intp, y))
+            def start(n: int) -> Any:
+                array = context.make_array(sig.args[n])(context, builder, args[n])
+                return builder.gep(array.data, [args[n + 1]])
 
-            def plus(x: Any, y: int) -> Any:
-                return builder.add(x, ir.Constant(intp, y))
+            def moved(pointer: Any, *offset: Any) -> Any:
+                product = offset[0]
+                for factor in offset[1:]:
+                    product = builder.mul(product, factor)
+                return builder.gep(pointer, [product])
 
             def vector_at(pointer: Any, lane: int) -> Any:
-                moved = builder.gep(pointer, [ir.Constant(intp, lane)])
-                return builder.bitcast(moved, vector.as_pointer())
+                return builder.bitcast(moved(pointer, intp(lane)), vector.as_pointer())
 
-            count = cgutils.unpack_tuple(builder, panels.shape, 3)[0]
-            depth = cgutils.unpack_tuple(builder, a.shape, 2)[1]
-            columns = VECTORS * vector.count
-            panel = builder.gep(panels.data, [times(times(p, depth), columns)])
-            a_rows = [builder.gep(a.data, [times(plus(i, r), depth)]) for r in range(rows)]
-
+            a_rows = [moved(start(0), intp(r), a_row) for r in range(rows)]
+            b_rows, c_rows = start(2), start(4)
             # stack slots here, registers after LLVM's mem2reg
-            zero = ir.Constant(vector, [0.0] * vector.count)
             sums = [[cgutils.alloca_once(builder, vector) for _ in lanes] for _ in range(rows)]
             for slot in sum(sums, []):
-                builder.store(zero, slot)
+                builder.store(ir.Constant(vector, [0.0] * vector.count), slot)
             with cgutils.for_range(builder, depth) as loop:
-                b_row = builder.gep(panel, [times(loop.index, columns)])
-                b = [builder.load(vector_at(b_row, lane), align=size) for lane in lanes]
-                for a_row, slots in zip(a_rows, sums):
-                    one = builder.load(builder.gep(a_row, [loop.index]))
+                b_k = moved(b_rows, loop.index, b_row)
+                b = [builder.load(vector_at(b_k, lane), align=size) for lane in lanes]
+                for row, slots in zip(a_rows, sums):
+                    one = builder.load(moved(row, loop.index, a_column))
                     spread = _spread(builder, one, vector)
                     for slot, values in zip(slots, b):
                         total = builder.call(
@@ -117,11 +121,10 @@ def _block(rows: int) -> Any:
                             [spread, values, builder.load(slot)],
                         )
                         builder.store(total, slot)
-            start = builder.gep(c.data, [times(p, columns)])
             for r, slots in enumerate(sums):
-                c_row = builder.gep(start, [times(times(plus(i, r), count), columns)])
+                row = moved(c_rows, intp(r), c_row)
                 for lane, slot in zip(lanes, slots):
-                    builder.store(builder.load(slot), vector_at(c_row, lane), align=size)
+                    builder.store(builder.load(slot), vector_at(row, lane), align=size)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -131,6 +134,25 @@ def _block(rows: int) -> Any:
 
 _full_block = _block(ROWS)
 _single_row = _block(1)
+
+
+@numba.njit(nogil=True)
+def _column_of_blocks(
+    a: Any, a_start: int, b: Any, b_start: int, c: Any, c_start: int,
+    a_row: int, a_column: int, b_row: int, c_row: int, depth: int, rows: int,
+) -> None:  # fmt: skip
+    """All rows of one panel: the panel stays in cache while they pass over it."""
+    whole = rows - rows % ROWS
+    for i in range(0, whole, ROWS):
+        _full_block(
+            a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
+            a_row, a_column, b_row, c_row, depth,
+        )  # fmt: skip
+    for i in range(whole, rows):
+        _single_row(
+            a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
+            a_row, a_column, b_row, c_row, depth,
+        )  # fmt: skip
 
 
 @numba.njit(nogil=True)
@@ -154,10 +176,52 @@ def product(a: Any, panels: Any, c: Any) -> None:
 
     a: (M, K) C-contiguous; panels: (P, K, width); c: (M, P * width) C-contiguous.
     """
-    rows = a.shape[0]
-    whole = rows - rows % ROWS
-    for p in range(panels.shape[0]):  # a panel stays in L1 while all rows pass over it
-        for i in range(0, whole, ROWS):
-            _full_block(a, i, panels, p, c)
-        for i in range(whole, rows):
-            _single_row(a, i, panels, p, c)
+    count, depth, step = panels.shape
+    for p in range(count):
+        _column_of_blocks(
+            a, 0, panels, p * depth * step, c, p * step,
+            depth, 1, step, count * step, depth, a.shape[0],
+        )  # fmt: skip
+
+
+def matmul_twin(
+    a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, c: np.ndarray, start: int,
+    stop: int,
+) -> None:  # fmt: skip
+    """c = a @ b for rows start to stop of c.
+
+    a: (M, K), or (K, M) if a_turned; b: (K, P), or (P, K) if b_turned; c: (M, P).  A turned
+    matrix is read as its transpose, without being copied.
+    """
+    c[start:stop] = (a.T if a_turned else a)[start:stop] @ (b.T if b_turned else b)
+
+
+@kernel(twin=matmul_twin, outputs=("c",))
+def matmul(
+    a: Any, a_turned: bool, b: Any, b_turned: bool, c: Any, start: int, stop: int
+) -> None:
+    step = width(c.dtype)
+    columns = c.shape[1]
+    rows = stop - start
+    depth = a.shape[0] if a_turned else a.shape[1]
+    a_row, a_column = (1, a.shape[1]) if a_turned else (a.shape[1], 1)
+    # whole panels of b are read where they are; a turned or ragged one is copied to scratch
+    direct = 0 if b_turned else columns - columns % step
+    for j in range(0, direct, step):
+        _column_of_blocks(
+            a, start * a_row, b, j, c, start * columns + j,
+            a_row, a_column, b.shape[1], columns, depth, rows,
+        )  # fmt: skip
+    panel = np.zeros((depth, step), c.dtype)
+    result = np.empty((rows, step), c.dtype)
+    for first in range(direct, columns, step):
+        here = min(step, columns - first)
+        for k in range(depth):
+            for j in range(here):
+                panel[k, j] = b[first + j, k] if b_turned else b[k, first + j]
+        _column_of_blocks(
+            a, start * a_row, panel, 0, result, 0, a_row, a_column, step, step, depth, rows
+        )
+        for i in range(rows):
+            for j in range(here):
+                c[start + i, first + j] = result[i, j]

@@ -20,6 +20,15 @@ def positive(layer: str, **sizes: Any) -> None:
             raise ArgumentError(f"{layer}: {name} must be a positive integer, got {value!r}")
 
 
+def same_dtype(layer: str, x: Any, weight: Tensor) -> None:
+    """Raise DTypeError if float64 data meet float32 weights, or the other way round."""
+    if x.dtype != weight.dtype:
+        raise DTypeError(
+            f"{layer}: x is {x.dtype} but the weights are {weight.dtype}; convert the data "
+            f"(x.astype(np.{weight.dtype})), or the module with .float() or .double()"
+        )
+
+
 class Linear(Module):
     """x @ weight + bias.
 
@@ -41,14 +50,16 @@ class Linear(Module):
         self.bias = Parameter(init.constant((out_features,), 0.0)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        """x: (..., in_features) -> (..., out_features).  Raises ShapeError."""
+        """x: (..., in_features) -> (..., out_features).  Raises ShapeError, DTypeError."""
         if x.ndim == 0 or x.shape[-1] != self.weight.shape[0]:
             raise ShapeError(
                 f"Linear: the last axis of x must have {self.weight.shape[0]} entries (weight is "
                 f"{self.weight.shape}), but x is {x.shape}"
             )
-        y = F.matmul(x, self.weight)
-        return y if self.bias is None else y + self.bias
+        same_dtype("Linear", x, self.weight)
+        if self.bias is None:
+            return F.matmul(x, self.weight)
+        return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Sizes in and out."""

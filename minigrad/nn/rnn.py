@@ -25,7 +25,7 @@ from .. import ops
 from ..errors import ShapeError, axes
 from ..tensor import Tensor, apply
 from . import init
-from .layers import positive
+from .layers import positive, same_dtype
 from .module import Module, Parameter
 
 GATES = "ijfo"
@@ -97,6 +97,8 @@ class _LSTMBase(Module):
                 f"D={self.input_size} or ({', '.join(letters[:-1])}) integer ids, got "
                 f"{axes(x.shape, wanted)} {x.dtype}"
             )
+        if not ids:
+            same_dtype(type(self).__name__, x, self.w_x)
         return ids
 
     def extra_repr(self) -> str:
@@ -161,9 +163,10 @@ class LSTM(_LSTMBase):
         if not self.time_major:
             x = x.swapaxes(0, 1)
         h, c = self._state(state, x.shape[1])
-        x_gates = F.embedding(self.w_x, x) if ids else F.matmul(x, self.w_x)  # (T, N, 4H)
+        x_gates = self.w_x if ids else F.matmul(x, self.w_x)  # (T, N, 4H), or rows of w_x
         outputs, h, c = apply(
             ops.lstm, x_gates, h, c, self.w_h, self.bias,
+            ids=getattr(x, "array", x) if ids else None,
             forget_bias=self.forget_bias, flow=self.flow,
         )  # fmt: skip
         return (outputs if self.time_major else outputs.swapaxes(0, 1)), (h, c)

@@ -45,7 +45,7 @@ from .elementwise import (
     where,
 )
 from .indexing import embedding, getitem, scatter
-from .linear import einsum, matmul
+from .linear import einsum, linear, matmul
 from .loss import softmax_cross_entropy
 from .recurrent import lstm
 from .reduction import log_softmax, logsumexp, max, mean, min, softmax, sum, var
@@ -64,9 +64,9 @@ from .shaping import (
 
 __all__ = [
     "absolute", "add", "astype", "broadcast_to", "clip", "concat", "cos", "divide", "einsum",
-    "embedding", "exp", "expm1", "flip", "getitem", "identity", "log", "log1p", "log_softmax",
-    "logsumexp", "lstm", "matmul", "max", "maximum", "mean", "min", "minimum", "multiply",
-    "negative", "pad", "power", "relu", "reshape", "scatter", "sigmoid", "sin", "softmax",
+    "embedding", "exp", "expm1", "flip", "getitem", "identity", "linear", "log", "log1p",
+    "log_softmax", "logsumexp", "lstm", "matmul", "max", "maximum", "mean", "min", "minimum",
+    "multiply", "negative", "pad", "power", "relu", "reshape", "scatter", "sigmoid", "sin", "softmax",
     "softmax_cross_entropy", "split", "sqrt", "square", "stack", "subtract", "sum", "tanh",
     "transpose", "unstack", "var", "where",
 ]  # fmt: skip

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-Op = TypeVar("Op", bound=Callable[..., Any])
+from typing import Any
 
 
 def call(op: Callable[..., Any], *args: Any, **params: Any) -> Any:
@@ -17,21 +15,21 @@ def call(op: Callable[..., Any], *args: Any, **params: Any) -> Any:
     return op(*args, **params)[0]
 
 
-def composed_as(other: Callable[..., Any]) -> Callable[[Op], Op]:
+def composed_as(other: Callable[..., Any]) -> Callable[[Any], Any]:
     """Decorator: higher derivatives of this fused op are those of ``other``."""
 
-    def mark(op: Op) -> Op:
-        setattr(op, "composed", other)
+    def mark(op: Any) -> Any:
+        op.composed = other
         return op
 
     return mark
 
 
-def first_order_only(instead: str) -> Callable[[Op], Op]:
+def first_order_only(instead: str) -> Callable[[Any], Any]:
     """Decorator: this fused op has no second derivative; ``instead`` says what to use."""
 
-    def mark(op: Op) -> Op:
-        setattr(op, "first_order_only", instead)
+    def mark(op: Any) -> Any:
+        op.first_order_only = instead
         return op
 
     return mark

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,9 @@ def power(x: Any, y: Any) -> Any:
         return g * np.where(flat, 0.0, y * np.power(x, np.where(flat, 1.0, y - 1)))
 
     def dy(g: Any) -> Any:
-        positive = x > 0
-        return g * z * np.log(np.where(positive, x, 1.0)) if np.ndim(x) else (
-            g * z * np.log(x) if positive else g * 0.0
-        )
+        if isinstance(x, (int, float)):  # np.log of a number would be float64
+            return g * z * (math.log(x) if x > 0 else 0.0)
+        return g * z * np.log(np.where(x > 0, x, 1.0))
 
     return z, (dx, dy)
 
@@ -117,8 +117,8 @@ def tanh(x: Any) -> Any:
 
 def sigmoid(x: Any) -> Any:
     """1 / (1 + e**-x), exact in both tails and without overflow.  x: (...)."""
-    if isinstance(x, (np.ndarray, np.generic)):
-        e = np.exp(-np.absolute(x))  # at most 1
+    if not hasattr(x, "apply"):
+        e = np.exp(np.absolute(x) * -1.0)  # at most 1
         y = np.where(x >= 0, 1.0, e) / (1.0 + e)
         y = y.astype(e.dtype, copy=False)
     else:
@@ -144,7 +144,8 @@ def minimum(x: Any, y: Any) -> Any:
 
 
 def clip(x: Any, low: Any = None, high: Any = None) -> Any:
-    """x limited to [low, high]; the gradient is 0 outside.  x: (...); bounds broadcast."""
+    """x limited to [low, high] (None: no bound); where it is outside, the gradient goes to
+    the bound.  x: (...); bounds broadcast."""
 
     def dx(g: Any) -> Any:
         inside = np.ones(x.shape, bool)
@@ -154,13 +155,13 @@ def clip(x: Any, low: Any = None, high: Any = None) -> Any:
             inside = inside & (x <= high)
         return g * inside
 
-    return np.clip(x, low, high), (dx,)
+    return np.clip(x, low, high), (dx, lambda g: g * (x < low), lambda g: g * (x > high))
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where condition holds, y elsewhere.  All three broadcast."""
     return np.where(condition, x, y), (
-        lambda g: None,
+        lambda g: np.zeros_like(g),
         lambda g: np.where(condition, g, 0.0),
         lambda g: np.where(condition, 0.0, g),
     )

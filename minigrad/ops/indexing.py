@@ -10,10 +10,13 @@ from .. import kernels
 from ..errors import DTypeError, IndexRangeError, ShapeError
 from ._call import call, composed_as
 
+_GRAIN = 1 << 15  # numbers below which a range of columns is not worth a thread
+
 
 def getitem(x: Any, index: Any) -> Any:
     """x[index] for integers, slices, None, ``...``, integer and boolean arrays."""
-    return x[index], lambda g: call(scatter, g, index=index, shape=x.shape)
+    shape = x.shape
+    return x[index], lambda g: call(scatter, g, index=index, shape=shape)
 
 
 def scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
@@ -34,6 +37,27 @@ def _repeats(index: Any) -> bool:
     )
 
 
+def check_ids(op: str, ids: np.ndarray, count: int) -> None:
+    """Raise DTypeError unless ids are integers, IndexRangeError unless in [0, count)."""
+    if ids.dtype.kind not in "iu":
+        raise DTypeError(f"{op}: ids must be integers, got {ids.dtype}")
+    if ids.size and (ids.min() < 0 or ids.max() >= count):
+        bad = np.argwhere((ids < 0) | (ids >= count))[0]
+        place = tuple(int(i) for i in bad)
+        raise IndexRangeError(
+            f"{op}: id {int(ids[place])} at {place} is outside the table, which has {count} rows "
+            "(its axis 0)"
+        )
+
+
+def add_rows(rows: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
+    """A table (count, D) in which row ids_n has got rows_n added.  rows: (N, D); ids: (N,)."""
+    table = np.zeros((count, rows.shape[1]), rows.dtype)
+    grain = _GRAIN // max(len(ids), 1) + 1
+    kernels.run_rows(kernels.scatter_add_rows, rows.shape[1], grain, rows, ids, table)
+    return table
+
+
 def _embedding_composed(table: Any, ids: np.ndarray) -> Any:
     return getitem(table, index=np.asarray(ids))
 
@@ -46,24 +70,15 @@ def embedding(table: Any, ids: np.ndarray) -> Any:
     Raises DTypeError for ids that are not integers, IndexRangeError for one out of range.
     """
     ids = np.asarray(ids)
-    if ids.dtype.kind not in "iu":
-        raise DTypeError(f"embedding: ids must be integers, got {ids.dtype}")
     if table.ndim != 2:
         raise ShapeError(f"embedding: table must have axes (V, D), got shape {table.shape}")
+    check_ids("embedding", ids, table.shape[0])
     flat = np.ascontiguousarray(ids).reshape(-1)
     rows = np.empty((flat.size, table.shape[1]), table.dtype)
-    bad = kernels.gather_rows(np.ascontiguousarray(table), flat, rows)
-    if bad >= 0:
-        place = np.unravel_index(bad, ids.shape)
-        raise IndexRangeError(
-            f"embedding: id {flat[bad]} at {tuple(int(i) for i in place)} is outside the table, "
-            f"which has {table.shape[0]} rows (axis 0 of {table.shape})"
-        )
+    kernels.gather_rows(np.ascontiguousarray(table), flat, rows)
     shape = table.shape
 
     def d_table(g: Any) -> Any:
-        total = np.zeros(shape, g.dtype)
-        kernels.scatter_add_rows(np.ascontiguousarray(g).reshape(flat.size, -1), flat, total)
-        return total
+        return add_rows(np.ascontiguousarray(g).reshape(flat.size, shape[1]), flat, shape[0])
 
     return rows.reshape(*ids.shape, shape[1]), (d_table,)

@@ -1,12 +1,42 @@
-"""Products: matmul and einsum.  Large dense products belong to BLAS."""
+"""Products: matmul and einsum."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from .. import kernels
 from ..errors import ArgumentError, ShapeError
+
+# Multiply-adds up to which the register tile is used instead of BLAS.  Small products are
+# a little slower in BLAS, but the reason is another: after each call OpenBLAS's threads spin
+# for a while on the cores that the next kernel's threads need.
+_SMALL = 1 << 24
+_GRAIN = 1 << 19  # multiply-adds below which a range of rows is not worth a thread
+
+
+def dot(x: Any, y: Any) -> Any:
+    """x @ y for matrices (M, K) and (K, P): the tile for small ones, BLAS for large ones."""
+    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray) or x.dtype != y.dtype:
+        return x @ y
+    rows, depth, columns = x.shape[0], x.shape[1], y.shape[1]
+    if x.dtype.kind != "f" or x.dtype.itemsize < 4 or rows * depth * columns > _SMALL:
+        return x @ y
+    z = np.empty((rows, columns), x.dtype)
+    grain = _GRAIN // (depth * columns + 1) + 1
+    kernels.run_rows(kernels.matmul, rows, grain, *_turned(x), *_turned(y), z)
+    return z
+
+
+def _turned(x: np.ndarray) -> tuple[np.ndarray, bool]:
+    """A C-contiguous matrix, and whether it is the transpose of ``x``."""
+    if x.flags.c_contiguous:
+        return x, False
+    if x.flags.f_contiguous:
+        return x.T, True
+    return np.ascontiguousarray(x), False
 
 
 def matmul(x: Any, y: Any) -> Any:
@@ -26,13 +56,13 @@ def matmul(x: Any, y: Any) -> Any:
             f"matmul: the last axis of x has {x.shape[-1]} entries (x is {x.shape}) but axis "
             f"{inner} of y has {y.shape[inner]} (y is {y.shape}); they must be equal"
         )
-    if x.ndim > 2 and y.ndim == 2:  # (..., K) @ (K, P): one large product, not many small
-        rows, columns = x.shape[-1], y.shape[-1]
-        flat = np.reshape(x, (-1, rows))
-        z = np.reshape(flat @ y, (*x.shape[:-1], columns))
-        return z, (
-            lambda g: np.reshape(np.reshape(g, (-1, columns)) @ np.transpose(y), x.shape),
-            lambda g: np.transpose(flat) @ np.reshape(g, (-1, columns)),
+    if x.ndim >= 2 and y.ndim == 2:  # (..., K) @ (K, P): one large product, not many small
+        depth, columns = y.shape
+        shape = x.shape
+        flat = np.reshape(x, (math.prod(shape[:-1]), depth))
+        return np.reshape(dot(flat, y), (*shape[:-1], columns)), (
+            lambda g: np.reshape(dot(_flat(g), np.transpose(y)), shape),
+            lambda g: dot(np.transpose(flat), _flat(g)),
         )
 
     def dx(g: Any) -> Any:  # (..., M, P) @ (..., P, K); a 1-D factor is a row or a column
@@ -52,6 +82,31 @@ def matmul(x: Any, y: Any) -> Any:
     return np.matmul(x, y), (dx, dy)
 
 
+def linear(x: Any, w: Any, b: Any) -> Any:
+    """x @ w + b in one op.
+
+    x: (..., K); w: (K, P); b: (P,).  Raises ShapeError if they do not fit.
+    """
+    if w.ndim != 2 or b.shape != w.shape[1:] or x.ndim < 1 or x.shape[-1] != w.shape[0]:
+        raise ShapeError(
+            f"linear: x (..., K), w (K, P) and b (P,) do not fit: they are {x.shape}, {w.shape} "
+            f"and {b.shape}"
+        )
+    flat = _flat(x)
+    y = dot(flat, w)
+    y = np.add(y, b, out=y) if isinstance(y, np.ndarray) and y.dtype == b.dtype else y + b
+    return np.reshape(y, (*x.shape[:-1], w.shape[1])), (
+        lambda g: np.reshape(dot(_flat(g), np.transpose(w)), x.shape),
+        lambda g: dot(np.transpose(flat), _flat(g)),
+        lambda g: np.sum(_flat(g), axis=0),
+    )
+
+
+def _flat(x: Any) -> Any:
+    """All axes but the last made into one."""
+    return np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
 def einsum(*xs: Any, subscripts: str) -> Any:
     """Sum of products over named axes, in NumPy's notation (``"ij,jk->ik"``).
 
@@ -68,10 +123,13 @@ def einsum(*xs: Any, subscripts: str) -> Any:
             names = [result] + [term for j, term in enumerate(terms) if j != i]
             present = "".join(c for c in terms[i] if c in "".join(names))
             part = np.einsum(",".join(names) + "->" + present, g, *others)
-            # an axis that only this term has was summed away: each entry gets the same
+            # along an axis that only this term has, or that is 1 in all others, each entry
+            # gets the same
             sizes = dict(zip(present, part.shape))
             part = np.reshape(part, tuple(sizes.get(c, 1) for c in terms[i]))
-            full = tuple(sizes.get(c, n) for c, n in zip(terms[i], xs[i].shape))
+            full = tuple(
+                n if sizes.get(c, 1) == 1 else sizes[c] for c, n in zip(terms[i], xs[i].shape)
+            )
             return np.broadcast_to(part, full)
 
         return dx

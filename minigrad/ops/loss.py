@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from ._call import composed_as
 from .reduction import log_softmax
 
-_GRAIN = 1 << 14  # logits below which a range of rows is not worth a thread
+_GRAIN = 1 << 12  # logits below which a range of rows is not worth a thread
 
 
 def _row_weights(
@@ -42,6 +43,9 @@ def _row_weights(
         )
     if target.dtype.kind not in "iuf":
         raise DTypeError(f"softmax_cross_entropy: target cannot be {target.dtype}")
+    if weight is None and (ignore_index is None or not ids):
+        each = 1 / max(math.prod(rows), 1) if reduction == "mean" else 1
+        return np.full(math.prod(rows), each, logits.dtype)
     scale = np.ones(rows, logits.dtype)
     if weight is not None:
         weight = np.asarray(weight)
@@ -51,21 +55,27 @@ def _row_weights(
                 f"of {rows} (logits are {logits.shape})"
             )
         scale = scale * weight.astype(logits.dtype)
-    if ids:
-        if ignore_index is not None:
-            scale = np.where(target == ignore_index, 0, scale).astype(logits.dtype)
-        wrong = ((target < 0) | (target >= logits.shape[-1])) & (scale != 0)
-        if wrong.any():
-            place = tuple(int(i) for i in np.argwhere(wrong)[0])
-            raise IndexRangeError(
-                f"softmax_cross_entropy: target id {int(target[place])} at {place} is not one of "
-                f"the {logits.shape[-1]} classes (last axis of logits {logits.shape}); rows to "
-                "skip need ignore_index= or weight 0"
-            )
+    if ids and ignore_index is not None:
+        scale = np.where(target == ignore_index, 0, scale).astype(logits.dtype)
     if reduction == "mean":
         total = scale.sum(dtype=np.float64)
         scale = (scale / total).astype(logits.dtype) if total else scale
     return scale.reshape(-1)
+
+
+def _check_classes(logits: Any, target: np.ndarray, scale: np.ndarray) -> None:
+    """Raise IndexRangeError for an id that is no class, in a row that counts."""
+    classes = logits.shape[-1]
+    if not target.size or (target.min() >= 0 and target.max() < classes):
+        return
+    wrong = ((target < 0) | (target >= classes)) & (scale.reshape(target.shape) != 0)
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise IndexRangeError(
+            f"softmax_cross_entropy: target id {int(target[place])} at {place} is not one of "
+            f"the {classes} classes (last axis of logits {logits.shape}); rows to "
+            "skip need ignore_index= or weight 0"
+        )
 
 
 def _composed(
@@ -80,6 +90,7 @@ def _composed(
     scale = _row_weights(logits, target, weight, ignore_index, reduction)
     scale = scale.reshape(logits.shape[:-1])
     if target.dtype.kind in "iu":
+        _check_classes(logits, target, scale)
         target = np.where(scale != 0, target, 0)
         target = np.eye(logits.shape[-1], dtype=logits.dtype)[target]
     target = (target * scale[..., None]).astype(logits.dtype)
@@ -120,7 +131,8 @@ def softmax_cross_entropy(
     flat = np.ascontiguousarray(logits).reshape(-1, classes)
     ids = target.dtype.kind in "iu"
     if ids:
-        labels = np.ascontiguousarray(target).reshape(-1)
+        _check_classes(logits, target, scale)
+        labels: Any = np.ascontiguousarray(target).reshape(-1)
         forward, back = kernels.cross_entropy_ids, kernels.cross_entropy_ids_backward
     else:
         labels = np.ascontiguousarray(target, dtype=flat.dtype).reshape(-1, classes)

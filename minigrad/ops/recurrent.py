@@ -9,42 +9,50 @@ import numpy as np
 from .. import kernels
 from ..errors import DTypeError, ShapeError, axes
 from ._call import first_order_only
+from .indexing import add_rows, check_ids
+from .linear import dot
 
 _GRAIN = 8  # batch rows below which a range is not worth a thread
 
 
 @first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
 def lstm(
-    x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, forget_bias: float = 0.0, flow: Any = None
-) -> Any:
+    x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, ids: Any = None,
+    forget_bias: float = 0.0, flow: Any = None,
+) -> Any:  # fmt: skip
     """LSTM over T steps from inputs that are already multiplied by their weights.
 
-    x_gates: (T, N, 4H), column blocks i, j, f, o; h, c: (N, H), the initial state;
-    w_h: (H, 4H); bias: (4H,); forget_bias: added to the f block.
+    x_gates: (T, N, 4H), column blocks i, j, f, o; or, with ids (T, N), the weights
+    themselves, (V, 4H): a one-hot vector times a matrix is a row of the matrix.
+    h, c: (N, H), the initial state; w_h: (H, 4H); bias: (4H,);
+    forget_bias: added to the f block.
     flow: called in the backward pass with the norms of the total dL/dh_t and dL/dc_t, an
     array (2, T): for :mod:`minigrad.watch`.
 
     Returns the outputs (T, N, H), and the last h and c, (N, H) each.
     Raises ShapeError or DTypeError before anything is computed.
     """
-    _check(x_gates, h, c, w_h, bias)
-    steps, batch, _ = x_gates.shape
+    _check(x_gates, h, c, w_h, bias, ids)
+    steps, batch = x_gates.shape[:2] if ids is None else ids.shape
     hidden = w_h.shape[0]
     dtype = x_gates.dtype
-    x_gates, w_h = np.ascontiguousarray(x_gates), np.ascontiguousarray(w_h)
+    rows = np.ascontiguousarray(x_gates).reshape(-1, 4 * hidden)
+    which = np.arange(steps * batch) if ids is None else np.ascontiguousarray(ids, dtype=np.intp)
+    w_h = np.ascontiguousarray(w_h)
     shift = np.array(bias)
     shift[2 * hidden : 3 * hidden] += forget_bias
     states_h, states_c = np.empty((2, steps + 1, batch, hidden), dtype)
     states_h[0], states_c[0] = h, c
-    gates = np.empty_like(x_gates)
+    gates = np.empty((steps, 4, batch, hidden), dtype)
     kernels.run_rows(
-        kernels.lstm_forward, batch, _GRAIN, x_gates, shift, w_h, states_h, states_c, gates
-    )
+        kernels.lstm_forward, batch, _GRAIN,
+        rows, which.reshape(steps, batch), shift, w_h, states_h, states_c, gates,
+    )  # fmt: skip
 
     def vjp(gs: Any) -> Any:
         d_out, d_h, d_c = gs
         d_h, d_c = np.array(d_h, order="C"), np.array(d_c, order="C")  # ours to write into
-        d_gates = np.empty_like(gates)
+        d_gates = np.empty((steps, batch, 4 * hidden), dtype)
         norms = np.empty((2, steps, batch) if flow is not None else (2, 0, 0), dtype)
         kernels.run_rows(
             kernels.lstm_backward, batch, _GRAIN,
@@ -52,23 +60,31 @@ def lstm(
         )  # fmt: skip
         if flow is not None:
             flow(np.sqrt(norms.sum(axis=2)))
-        rows = d_gates.reshape(steps * batch, 4 * hidden)
-        d_w = states_h[:-1].reshape(steps * batch, hidden).T @ rows
-        return d_gates, d_h, d_c, d_w, rows.sum(axis=0)
+        flat = d_gates.reshape(steps * batch, 4 * hidden)
+        d_w = dot(states_h[:-1].reshape(steps * batch, hidden).T, flat)
+        if ids is None:
+            return d_gates, d_h, d_c, d_w, flat.sum(axis=0)
+        d_table = add_rows(flat, which.reshape(-1), len(rows))
+        return d_table, d_h, d_c, d_w, d_table.sum(axis=0)  # each step is in one row
 
     return (states_h[1:], states_h[-1], states_c[-1]), vjp
 
 
-def _check(x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any) -> None:
+def _check(x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, ids: Any) -> None:
     if w_h.ndim != 2 or w_h.shape[1] != 4 * w_h.shape[0]:
         raise ShapeError(f"lstm: w_h must be (H, 4H), got {w_h.shape}")
     hidden = w_h.shape[0]
-    if x_gates.ndim != 3 or x_gates.shape[2] != 4 * hidden:
+    letters = "TNG" if ids is None else "VG"
+    if x_gates.ndim != len(letters) or x_gates.shape[-1] != 4 * hidden:
         raise ShapeError(
-            f"lstm: x_gates must be (T, N, 4H) with 4H={4 * hidden} (w_h is {w_h.shape}), got "
-            f"{axes(x_gates.shape, 'TNG')}"
+            f"lstm: x_gates must be ({', '.join(letters)}) with G=4H={4 * hidden} (w_h is "
+            f"{w_h.shape}), got {axes(x_gates.shape, letters)}"
         )
-    batch = x_gates.shape[1]
+    if ids is not None:
+        check_ids("lstm", ids, len(x_gates))
+        if ids.ndim != 2:
+            raise ShapeError(f"lstm: ids must be (T, N), got shape {ids.shape}")
+    batch = x_gates.shape[1] if ids is None else ids.shape[1]
     for name, state in (("h", h), ("c", c)):
         if state.shape != (batch, hidden):
             raise ShapeError(
@@ -76,7 +92,9 @@ def _check(x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any) -> None:
                 f"{axes(x_gates.shape, 'TNG')} and w_h {w_h.shape}, got {state.shape}"
             )
     if bias.shape != (4 * hidden,):
-        raise ShapeError(f"lstm: bias must be ({4 * hidden},) for w_h {w_h.shape}, got {bias.shape}")
+        raise ShapeError(
+            f"lstm: bias must be ({4 * hidden},) for w_h {w_h.shape}, got {bias.shape}"
+        )
     for name, array in (("h", h), ("c", c), ("w_h", w_h), ("bias", bias)):
         if array.dtype != x_gates.dtype:
             raise DTypeError(

@@ -13,39 +13,42 @@ import numpy as np
 Axis = int | tuple[int, ...] | None
 
 
-def _kept(x: Any, axis: Axis) -> tuple[int, ...]:
-    """Shape of ``x`` reduced over ``axis`` with keepdims."""
+def _kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """``shape`` reduced over ``axis`` with keepdims."""
     if axis is None:
-        return (1,) * x.ndim
-    axes = {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
-    return tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+        return (1,) * len(shape)
+    axes = {a % (len(shape) or 1) for a in (axis if isinstance(axis, tuple) else (axis,))}
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
-def _count(x: Any, kept: tuple[int, ...]) -> float:
-    """How many entries of ``x`` go into one entry of its reduction to shape ``kept``."""
-    return math.prod(n for n, k in zip(x.shape, kept) if n != k)
+def _count(shape: tuple[int, ...], kept: tuple[int, ...]) -> int:
+    """How many entries go into one entry of a reduction from ``shape`` to ``kept``."""
+    return math.prod(n for n, k in zip(shape, kept) if n != k)
 
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Sum over ``axis``.  x: (...)."""
+    shape = x.shape
     y = np.sum(x, axis=axis, keepdims=keepdims)
-    return y, lambda g: np.broadcast_to(np.reshape(g, _kept(x, axis)), x.shape)
+    return y, lambda g: np.broadcast_to(np.reshape(g, _kept(shape, axis)), shape)
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Mean over ``axis``.  x: (...)."""
-    count = _count(x, _kept(x, axis))
+    shape = x.shape
+    kept = _kept(shape, axis)
+    count = _count(shape, kept)
     y = np.mean(x, axis=axis, keepdims=keepdims)
-    return y, lambda g: np.broadcast_to(np.reshape(g / count, _kept(x, axis)), x.shape)
+    return y, lambda g: np.broadcast_to(np.reshape(g / count, kept), shape)
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:
     """Variance over ``axis``, divided by count - ddof (NumPy's 0; PyTorch uses 1)."""
-    kept = _kept(x, axis)
-    count = _count(x, kept) - ddof
+    kept = _kept(x.shape, axis)
+    count = _count(x.shape, kept) - ddof
     centred = x - np.mean(x, axis=axis, keepdims=True)
     y = np.sum(centred * centred, axis=axis, keepdims=keepdims) / count
-    return y, lambda g: np.reshape(g, kept) * centred * (2.0 / count)
+    return y, lambda g: np.reshape(g, kept) * centred * 2.0 / count
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -59,7 +62,7 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def _extreme(x: Any, function: Any, axis: Axis, keepdims: bool) -> Any:
-    kept = _kept(x, axis)
+    kept = _kept(x.shape, axis)
     y = function(x, axis=axis, keepdims=keepdims)
 
     def dx(g: Any) -> Any:
@@ -72,7 +75,7 @@ def _extreme(x: Any, function: Any, axis: Axis, keepdims: bool) -> Any:
 
 def logsumexp(x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
     """log(sum(exp(x))) over ``axis``, without overflow.  x: (...)."""
-    kept = _kept(x, axis)
+    kept = _kept(x.shape, axis)
     top = np.max(x, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)  # inf - inf would be nan
     y = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from ..errors import ArgumentError, ShapeError
 
@@ -19,10 +20,11 @@ def transpose(x: Any, axes: tuple[int, ...] | None = None) -> Any:
     """Axes in the given order (reversed if None).  x: (...)."""
     if axes is None:
         axes = tuple(reversed(range(x.ndim)))
+    y = np.transpose(x, axes)
     back = [0] * len(axes)
     for to, axis in enumerate(axes):
         back[axis] = to
-    return np.transpose(x, axes), lambda g: np.transpose(g, tuple(back))
+    return y, lambda g: np.transpose(g, tuple(back))
 
 
 def broadcast_to(x: Any, shape: tuple[int, ...]) -> Any:
@@ -62,7 +64,8 @@ def stack(*xs: Any, axis: int = 0) -> Any:
     if not xs:
         raise ArgumentError("stack: needs at least one tensor")
     y = np.stack(xs, axis=axis)
-    return y, lambda g: tuple(g[_along(axis, y.ndim, i)] for i in range(len(xs)))
+    parts = [_along(axis, y.ndim, i) for i in range(len(xs))]
+    return y, lambda g: tuple(g[part] for part in parts)
 
 
 def split(x: Any, sections: int | tuple[int, ...], axis: int = 0) -> Any:
@@ -70,7 +73,7 @@ def split(x: Any, sections: int | tuple[int, ...], axis: int = 0) -> Any:
 
     Returns a tuple.  Raises ShapeError if the parts do not add up to the axis.
     """
-    size = x.shape[axis]
+    size = x.shape[normalize_axis_index(axis, x.ndim)]
     if isinstance(sections, int):
         if sections < 1 or size % sections:
             raise ShapeError(
@@ -96,7 +99,8 @@ def unstack(x: Any, axis: int = 0) -> Any:
     """Slices of x along ``axis``, which disappears.  Returns a tuple."""
     if x.ndim == 0:
         raise ShapeError("unstack: a 0-d tensor has no axis to take apart")
-    parts = tuple(x[_along(axis, x.ndim, i)] for i in range(x.shape[axis]))
+    size = x.shape[normalize_axis_index(axis, x.ndim)]
+    parts = tuple(x[_along(axis, x.ndim, i)] for i in range(size))
     return parts, lambda gs: np.stack(gs, axis=axis)
 
 

@@ -11,6 +11,7 @@ from minigrad.kernels.registry import FASTMATH
 def _loop(function, fastmath):
     @numba.njit(fastmath=fastmath, error_model="numpy")
     def run(x, y):
+        elementary.wide_vectors()
         for i in range(x.size):
             y[i] = function(x[i])
 

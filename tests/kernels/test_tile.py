@@ -23,7 +23,8 @@ def _run(a, b):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1), (8, 16, 32), (7, 5, 3), (33, 64, 256), (17, 0, 5), (64, 256, 65), (0, 3, 4)]
+    "shape",
+    [(1, 1, 1), (8, 16, 32), (7, 5, 3), (33, 64, 256), (17, 0, 5), (64, 256, 65), (0, 3, 4)],
 )
 def test_equals_numpy(shape, dtype):
     rows, depth, columns = shape

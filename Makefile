@@ -1,0 +1,58 @@
+# Needs git, make and python3 (3.10 or later); everything else goes into .venv.
+#
+#   make run        train the character model: figures and numbers in runs/char_lm
+#                   (make run ARGS="--steps 500 --seed 1")
+#   make test       the tests, without the slow ones
+#   make test-all   all tests
+#   make lint       ruff, and mypy on minigrad/
+#   make bench      the benchmarks against PyTorch and JAX (downloads both)
+#   make clean      remove .venv, caches and builds; runs/ stays
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -m "not slow"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+METADATA := setup.cfg pyproject.toml
+
+.PHONY: run test test-all lint bench clean
+
+run: $(VENV)/train.stamp
+	$(BIN)/python -m models.char_lm $(ARGS)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: PYTEST_ARGS :=
+test-all: test
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/mypy minigrad
+
+bench: $(VENV)/bench.stamp
+	for script in $$(grep -l __main__ benchmarks/*.py); do \
+	    echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps are written last, so an interrupted installation starts again.
+$(VENV)/created.stamp:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/train.stamp: $(VENV)/created.stamp $(METADATA)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train]'
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/created.stamp $(METADATA)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,train]'
+	touch $@ $(VENV)/train.stamp
+
+$(VENV)/bench.stamp: $(VENV)/created.stamp $(METADATA)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[bench]'
+	touch $@

@@ -1,0 +1,110 @@
+"""matmul and einsum: values against NumPy on every path, bad calls."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.errors import ArgumentError, ShapeError
+
+RNG = np.random.default_rng(0)
+
+
+def close(y, expected, dtype):
+    assert y.dtype == dtype and y.shape == expected.shape
+    rtol = 1e-12 if dtype == np.float64 else 2e-5
+    np.testing.assert_allclose(y.array, expected, rtol=rtol, atol=rtol * 10)
+
+
+SHAPES = [(3,), (2, 3), (5, 2, 3), (1, 2, 3), (4, 5, 2, 3), (4, 1, 2, 3)]
+OTHERS = [(3,), (3, 4), (5, 3, 4), (1, 3, 4), (4, 5, 3, 4), (4, 1, 3, 4)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("b", OTHERS)
+@pytest.mark.parametrize("a", SHAPES)
+def test_matmul_is_numpys(a, b, dtype):
+    x, y = RNG.standard_normal(a).astype(dtype), RNG.standard_normal(b).astype(dtype)
+    close(mg.Tensor(x) @ mg.Tensor(y), x @ y, dtype)
+    close(x @ mg.Tensor(y), x @ y, dtype)
+    close(mg.Tensor(x) @ y, x @ y, dtype)
+    close(mg.Tensor(x).matmul(y), x @ y, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(7, 33, 65), (64, 27, 256), (300, 310, 290)])
+def test_matmul_of_small_and_large_matrices(sizes, dtype):
+    m, k, p = sizes
+    x, y = RNG.standard_normal((m, k)).astype(dtype), RNG.standard_normal((k, p)).astype(dtype)
+    g = RNG.standard_normal((m, p)).astype(dtype)
+    for turn in (False, True):
+        a = mg.Tensor(np.asfortranarray(x) if turn else x, requires_grad=True)
+        b = mg.Tensor(np.asfortranarray(y) if turn else y, requires_grad=True)
+        z = a @ b
+        z.backward(g)
+        rtol = 1e-11 if dtype == np.float64 else 1e-4
+        for ours, exact in ((z, x @ y), (a.grad, g @ y.T), (b.grad, x.T @ g)):
+            assert ours.dtype == dtype
+            np.testing.assert_allclose(ours.array, exact, rtol=rtol, atol=rtol * k)
+
+
+def test_matmul_of_integers():
+    x = mg.tensor([[1, 2], [3, 4]])
+    assert (x @ x).tolist() == [[7, 10], [15, 22]] and (x @ x).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        ((2, 3), (2, 3), r"last axis of x has 3 .*x is \(2, 3\).* axis 0 of y has 2 .*\(2, 3\)"),
+        ((3,), (4,), "axis 0 of y has 4"),
+        ((5, 2, 3), (5, 2, 4), "axis 1 of y has 2"),
+        ((2, 3), (), r"at least one axis.*use \*"),
+        ((), (3,), "at least one axis"),
+        ((2, 2, 3), (5, 3, 4), "broadcast"),
+    ],
+)
+def test_bad_matmul(a, b, message):
+    with pytest.raises(ShapeError, match=f"^matmul: .*{message}"):
+        mg.Tensor(np.ones(a)) @ mg.Tensor(np.ones(b))
+
+
+SUMS = [
+    ("ij,jk->ik", (2, 3), (3, 4)), ("ij , jk", (2, 3), (3, 4)), ("ji", (2, 3)), ("ij->", (2, 3)),
+    ("...ij,...jk->...ik", (5, 2, 3), (3, 4)), ("...ij,jk", (5, 6, 2, 3), (3, 4)), ("...", (2, 3)),
+    ("b...,b...->b...", (2, 3, 4), (2, 1, 4)), ("...i->...", (2, 3)), ("a...b->b...a", (2, 5, 3)),
+    ("i,j,k->kji", (2,), (3,), (4,)), ("ij,jk->ik", (2, 3), (1, 4)), ("i,i->i", (1,), (3,)),
+    (",->", (), ()), ("zA,Az->", (2, 3), (3, 2)), ("ij,k->k", (2, 3), (4,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("subscripts", "shapes"), [(s, shapes) for s, *shapes in SUMS])
+def test_einsum_is_numpys(subscripts, shapes, dtype):
+    xs = [RNG.standard_normal(s).astype(dtype) for s in shapes]
+    expected = np.asarray(np.einsum(subscripts, *xs))
+    close(mg.einsum(subscripts, *(mg.Tensor(x) for x in xs)), expected, dtype)
+    close(np.einsum(subscripts, mg.Tensor(xs[0]), *xs[1:]), expected, dtype)
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "shapes", "error", "message"),
+    [
+        ("ij,jk->ik", [(2, 3)], ArgumentError, "names 2 terms but 1 tensors"),
+        ("ij->i", [(2, 3, 4)], ArgumentError, "'ij' names 2 axes of a 3-d"),
+        ("ijk...->i", [(2, 3)], ArgumentError, "more axes than its 2-d"),
+        ("ii->i", [(3, 3)], ArgumentError, "uses a letter twice; take the diagonal by indexing"),
+        ("ij,jk->ik", [(2, 3), (4, 5)], ShapeError, "3"),
+        ("ij->ik", [(2, 3)], ShapeError, "k"),
+        ("ij->ii", [(2, 3)], ShapeError, "i"),
+        ("i$->i", [(2, 3)], ShapeError, "invalid"),
+    ],
+)
+def test_bad_einsum(subscripts, shapes, error, message):
+    with pytest.raises(error, match=f"^einsum: .*{message}"):
+        mg.einsum(subscripts, *(mg.Tensor(np.ones(s)) for s in shapes))
+
+
+def test_einsum_uses_one_tensor_twice():
+    x = mg.Tensor(RNG.standard_normal((3, 2)), requires_grad=True)
+    mg.einsum("ij,ij->", x, x).backward()
+    np.testing.assert_allclose(x.grad.array, 2 * x.array)

@@ -1,0 +1,135 @@
+"""The LSTM op: against a loop of simple ops, ids, the watcher of gradients, bad calls."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import ops
+from minigrad.errors import DTypeError, IndexRangeError, ShapeError
+
+NAMES = ["x_gates", "h", "c", "w_h", "bias"]
+
+
+def arrays(steps=4, batch=3, hidden=5, dtype=np.float64):
+    generator = np.random.default_rng(0)
+    shapes = [(steps, batch, 4 * hidden), (batch, hidden), (batch, hidden), (hidden, 4 * hidden)]
+    return [generator.standard_normal(s).astype(dtype) for s in [*shapes, (4 * hidden,)]]
+
+
+def leaves(values):
+    return [mg.Tensor(v, requires_grad=True) for v in values]
+
+
+def looped(x_gates, h, c, w_h, bias, forget_bias=0.0):
+    """The same layer, one simple op after the other; keeps all states."""
+    hs, cs = [], []
+    for x in x_gates:
+        i, j, f, o = mg.split(x + h @ w_h + bias, 4, axis=1)
+        c = mg.sigmoid(f + forget_bias) * c + mg.sigmoid(i) * mg.tanh(j)
+        h = mg.sigmoid(o) * mg.tanh(c)
+        hs.append(h)
+        cs.append(c)
+    return mg.stack(hs), hs, cs
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (4, 3, 5), (10, 33, 17), (3, 64, 64)])
+def test_is_the_loop_of_simple_ops(sizes, dtype):
+    fused, simple = leaves(arrays(*sizes, dtype)), leaves(arrays(*sizes, dtype))
+    out, h, c = mg.apply(ops.lstm, *fused, forget_bias=1.0)
+    expected, hs, cs = looped(*simple, forget_bias=1.0)
+    rtol = 1e-11 if dtype == np.float64 else 2e-4
+    for ours, theirs in ((out, expected), (h, hs[-1]), (c, cs[-1])):
+        np.testing.assert_allclose(ours.array, theirs.array, rtol=rtol, atol=rtol)
+        assert ours.dtype == dtype
+    ((out * out).sum() + h.sum() + (c * c).sum()).backward()
+    ((expected * expected).sum() + hs[-1].sum() + (cs[-1] * cs[-1]).sum()).backward()
+    for name, a, b in zip(NAMES, fused, simple):
+        scale = np.abs(b.grad.array).max()
+        np.testing.assert_allclose(a.grad.array, b.grad.array, atol=rtol * scale, err_msg=name)
+        assert a.grad.dtype == dtype and a.grad.shape == a.shape
+
+
+def test_ids_are_rows_of_the_weights():
+    x_gates, *others = arrays()
+    table = np.random.default_rng(1).standard_normal((7, 20))
+    ids = np.random.default_rng(2).integers(0, 7, (4, 3))
+    by_id, by_row = leaves([table, *others]), leaves([table, *others])
+    outs = [
+        mg.apply(ops.lstm, *by_id, ids)[0],
+        mg.apply(ops.lstm, by_row[0][ids], *by_row[1:])[0],
+    ]
+    np.testing.assert_array_equal(outs[0].array, outs[1].array)
+    for out in outs:
+        (out * out).sum().backward()
+    for a, b in zip(by_id, by_row):
+        np.testing.assert_allclose(a.grad.array, b.grad.array, rtol=1e-12, atol=1e-14)
+
+
+def test_flow_is_the_total_gradient_of_each_state():
+    values = arrays()
+    seen = []
+    tensors = leaves(values)
+    out, h, c = mg.apply(ops.lstm, *tensors, forget_bias=1.0, flow=seen.append)
+    (out[1:3].sum() + (c * c).sum()).backward()
+    simple = leaves(values)
+    expected, hs, cs = looped(*simple, forget_bias=1.0)
+    for state in hs + cs:
+        state.retain_grad()
+    (expected[1:3].sum() + (cs[-1] * cs[-1]).sum()).backward()
+    norms = [
+        [0.0 if s.grad is None else np.linalg.norm(s.grad.array) for s in states]
+        for states in (hs, cs)
+    ]
+    assert len(seen) == 1 and seen[0].shape == (2, 4)
+    np.testing.assert_allclose(seen[0], norms, rtol=1e-10)
+
+
+def test_inputs_that_do_not_stand_together():
+    values = arrays()
+    turned = [np.asfortranarray(v) for v in values]
+    a, b = (mg.apply(ops.lstm, *leaves(v)) for v in (values, turned))
+    for x, y in zip(a, b):
+        np.testing.assert_array_equal(x.array, y.array)
+
+
+def test_the_initial_state_is_not_written_to():
+    tensors = leaves(arrays())
+    before = [t.array.copy() for t in tensors]
+    out, h, c = mg.apply(ops.lstm, *tensors, forget_bias=1.0)
+    seed = np.ones(out.shape), np.ones(h.shape), np.ones(c.shape)
+    mg.grad((out, h, c), tensors, seed)
+    for tensor, old in zip(tensors, before):
+        np.testing.assert_array_equal(tensor.array, old)
+    assert all((s == 1).all() for s in seed)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "error", "message"),
+    [
+        ("w_h", lambda a: a[:, 1:], ShapeError, r"w_h must be \(H, 4H\), got \(5, 19\)"),
+        ("w_h", lambda a: a[0], ShapeError, r"w_h must be \(H, 4H\)"),
+        ("x_gates", lambda a: a[..., 1:], ShapeError, r"x_gates must be .*4H=20.*G=19"),
+        ("x_gates", lambda a: a[0], ShapeError, "x_gates must be"),
+        ("h", lambda a: a[1:], ShapeError, r"h must be \(N=3, H=5\).*got \(2, 5\)"),
+        ("c", lambda a: a[:, 1:], ShapeError, r"c must be \(N=3, H=5\).*got \(3, 4\)"),
+        ("bias", lambda a: a[1:], ShapeError, r"bias must be \(20,\).*got \(19,\)"),
+        ("h", lambda a: a.astype(np.float32), DTypeError, "h is float32 but x_gates is float64"),
+        ("bias", lambda a: a.astype(np.float32), DTypeError, "bias is float32"),
+    ],
+)
+def test_bad_calls(name, change, error, message):
+    values = arrays()
+    values[NAMES.index(name)] = change(values[NAMES.index(name)])
+    with pytest.raises(error, match=f"^lstm: {message}"):
+        mg.apply(ops.lstm, *leaves(values))
+
+
+def test_bad_ids():
+    values = leaves([np.zeros((7, 20)), *arrays()[1:]])
+    with pytest.raises(IndexRangeError, match=r"^lstm: id 7 at \(0, 2\)"):
+        mg.apply(ops.lstm, *values, np.array([[0, 1, 7]]))
+    with pytest.raises(DTypeError, match="^lstm: ids must be integers"):
+        mg.apply(ops.lstm, *values, np.zeros((4, 3)))
+    with pytest.raises(ShapeError, match=r"^lstm: ids must be \(T, N\), got shape \(3,\)"):
+        mg.apply(ops.lstm, *values, np.zeros(3, int))
