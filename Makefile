@@ -2,30 +2,26 @@
 #
 #   make run        train the character model: figures and numbers in runs/char_lm
 #                   (make run ARGS="--steps 500 --seed 1")
-#   make test       the tests, without the slow ones
-#   make test-all   all tests
+#   make test       all tests (make test PYTEST_ARGS='-m "not slow"' leaves out the long ones)
 #   make lint       ruff, and mypy on minigrad/
 #   make bench      the benchmarks against PyTorch and JAX (downloads both)
 #   make clean      remove .venv, caches and builds; runs/ stays
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -m "not slow"
+PYTEST_ARGS ?=
 ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: run test test-all lint bench clean
+.PHONY: run test lint bench clean
 
 run: $(VENV)/train.stamp
 	$(BIN)/python -m models.char_lm $(ARGS)
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
-
-test-all: PYTEST_ARGS :=
-test-all: test
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -91,8 +91,31 @@ def step_flops() -> int:
 
 
 def minigrad_step(weights: Weights) -> Step:
-    """minigrad; not built yet."""
-    raise ImportError("minigrad's step is not built yet")
+    """minigrad: the fused LSTM layer, as models/char_lm.py uses it."""
+    import minigrad as mg
+    from minigrad import nn, optim
+
+    rng = np.random.default_rng(SEED)
+    lstm = nn.LSTM(V, H, forget_bias=0.0, time_major=True, generator=rng)
+    head = nn.Linear(H, V, generator=rng)
+    lstm.load_state_dict({"w_x": weights["w_x"], "w_h": weights["w_h"], "bias": weights["b_gates"]})
+    head.load_state_dict({"weight": weights["w"], "bias": weights["b"]})
+    parameters = [*lstm.parameters(), *head.parameters()]
+    optimizer = optim.SGD(parameters, lr=LEARNING_RATE)
+    state: Any = None
+
+    def step(window: np.ndarray) -> Any:
+        nonlocal state
+        outputs, (h, c) = lstm(window[:-1], state)
+        loss = mg.cross_entropy(head(outputs), window[1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optim.clip_grad_norm_(parameters, MAX_NORM)
+        optimizer.step()
+        state = (h.detach(), c.detach())
+        return loss.item()
+
+    return step
 
 
 def pytorch_step(weights: Weights) -> Step:

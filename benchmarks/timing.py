@@ -30,6 +30,7 @@ THREAD_VARIABLES = (
 )
 PACKAGES = ("minigrad", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib")
 SETTLE_CALLS = 3  # untimed calls that open a turn: caches refill, threads wake up
+QUIET = 0.2  # cores that other work may keep busy
 MIN_CALLS = 3  # timed calls of a turn, however slow the contender
 
 
@@ -86,11 +87,16 @@ class Report:
                 f"  {min(timing.turns):9.1f}  {timing.first_call:8.3f} s"
                 f"  {ratio:5.2f}  {low_ratio:.2f} .. {high_ratio:.2f}"
             )
-        before, after = self.machine["load_average"]
+        busy = max(self.machine["busy_cores"])
         lines.append(
-            f"ratio: to {reference}, within each of {len(self.timings[0].turns)} rounds; "
-            f"load average {before:.1f} to {after:.1f} on {self.machine['usable_cores']} cores"
+            f"ratio: to {reference}, within each of {len(self.timings[0].turns)} rounds; other "
+            f"work kept {busy:.1f} of {self.machine['cores']} cores busy before or after"
         )
+        if busy > QUIET:
+            lines.append(
+                "NOT A QUIET MACHINE: contenders that hand work from thread to thread (JAX, PyTorch"
+                " on several threads) lose most by it, so even the ratios do not count"
+            )
         return "\n".join(lines)
 
     def as_dict(self, reference: str) -> dict[str, Any]:
@@ -136,7 +142,7 @@ def measure(
         )
     prepare = before_turn or {}
     clock = time.perf_counter
-    load_before = load_average()
+    busy_before = busy_cores()
 
     firsts = dict(first_calls or {})
     for name, call in contenders.items():
@@ -163,7 +169,7 @@ def measure(
     finally:
         gc.unfreeze()
 
-    machine = machine_facts() | {"load_average": [load_before, load_average()]}
+    machine = machine_facts() | {"busy_cores": [busy_before, busy_cores()]}
     timings = [Timing(name, firsts[name], turns[name], calls[name]) for name in contenders]
     return Report(timings, machine)
 
@@ -195,9 +201,20 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def load_average() -> float:
-    """Processes that wanted to run in the last minute, on average; nan where it is not known."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+def busy_cores(seconds: float = 0.5) -> float:
+    """Cores kept busy, by others, while this process sleeps; nan where the system does not say."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return float("nan")
+    time.sleep(0.1)  # threads of our own that still spin for work give up
+
+    def ticks() -> np.ndarray:  # user, nice, system, idle, iowait, irq, softirq, steal
+        return np.array(stat.read_text().split(maxsplit=9)[1:9], np.int64)
+
+    before = ticks()
+    time.sleep(seconds)
+    spent = ticks() - before
+    return float(1 - (spent[3] + spent[4]) / max(1, spent.sum())) * (os.cpu_count() or 1)
 
 
 def limit_threads(threads: int) -> None:

@@ -12,6 +12,7 @@ by itself finds the op.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -44,11 +45,11 @@ class Problem:
 
     @contextmanager
     def refusing_writes(self, who: str) -> Iterator[None]:
-        """Turn NumPy's complaint about a read-only array into one of ours."""
+        """Turn a complaint of NumPy or Numba about a read-only array into one of ours."""
         try:
             yield
-        except ValueError as error:
-            if "read-only" not in str(error):
+        except Exception as error:
+            if not re.search("read-?only", str(error)):
                 raise
             raise self.fail(f"{who} writes into an array that is not its own: {error}") from error
 

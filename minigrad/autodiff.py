@@ -45,9 +45,12 @@ def _fit(node: Node, gradient: Any, variable: Any) -> Any:
                 f"for an input of shape {shape}"
             ) from None
     if gradient.dtype != dtype:
-        dtypes = [getattr(getattr(arg, "array", arg), "dtype", dtype) for arg in node.args]
-        if node.outputs[0][1] == dtype and not any(d.kind in "iu" for d in dtypes):
-            # nothing was promoted (NumPy does it with integers), so the vjp itself is wrong
+        values = [getattr(arg, "array", arg) for arg in node.args]
+        promoting = any(
+            isinstance(value, list) or getattr(value, "dtype", dtype).kind in "iu"
+            for value in values
+        )
+        if node.outputs[0][1] == dtype and not promoting:  # then the vjp itself is wrong
             raise DTypeError(
                 f"the vjp of {node.name} returned a {gradient.dtype} gradient for a {dtype} input"
             )

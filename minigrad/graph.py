@@ -124,15 +124,20 @@ class _Changes:
     last = 0  # tick of the last in-place change anywhere
 
 
-def mark_changed(storage: Storage, array: np.ndarray, how: str) -> None:
-    """Note that ``array`` was written in place; ``how`` names the writer in messages."""
+def mark_changed(
+    storage: Storage, array: np.ndarray, how: str, site: tuple[Any, int] | None = None
+) -> None:
+    """Note that ``array`` was written in place; ``how`` names the writer in messages.
+
+    site: where, if the caller has looked it up already.
+    """
     storage.changed = _Changes.last = tick()
     if storage.array is not None and storage.array is not array:
         # two places were written to: take all of the memory for changed
         array = array.base if isinstance(array.base, np.ndarray) else array
     storage.array = array
     storage.how = how
-    storage.site = call_site()
+    storage.site = site or call_site()
 
 
 def _saved_by(vjp: Any, array: np.ndarray, depth: int = 3) -> bool:

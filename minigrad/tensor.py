@@ -77,6 +77,19 @@ def _placed(op: Any, args: Any, params: dict[str, Any]) -> tuple[Any, dict[str, 
     return bound.args, bound.kwargs
 
 
+def _new(array: np.ndarray, storage: Storage) -> Tensor:
+    """A tensor around an array that is known to be one, without any of the checks."""
+    out = Tensor.__new__(Tensor)
+    out.array = array
+    out.grad = None
+    out.requires_grad = False
+    out.node = None
+    out.slot = 0
+    out.hooks = None
+    out.storage = storage
+    return out
+
+
 def _wrap(array: np.ndarray, values: list[Any], args: tuple[Any, ...], op: Any) -> Tensor:
     """A result as a Tensor.  It shares the storage of the argument it is a view of."""
     if array.dtype is not _F32:
@@ -86,25 +99,17 @@ def _wrap(array: np.ndarray, values: list[Any], args: tuple[Any, ...], op: Any) 
                 "booleans"
             )
         if array.dtype is _F64 and op is not ops.astype:
-            if not any(getattr(v, "dtype", None) == _F64 for v in values):
+            # (a dtype compares equal to None if it is float64, hence the default)
+            if not any(getattr(v, "dtype", _F32) == _F64 for v in values):
                 array = array.astype(np.float32)  # NumPy's float64 for integers and their means
-    out = Tensor.__new__(Tensor)
-    out.array = array
-    out.grad = None
-    out.requires_grad = False
-    out.node = None
-    out.slot = 0
-    out.hooks = None
     base = array.base
     if base is not None or (values and values[0] is array):
         memory = array if base is None else base
         for value, arg in zip(values, args):
             if value is array or value is memory or getattr(value, "base", None) is memory:
                 if isinstance(arg, Tensor):
-                    out.storage = arg.storage
-                    return out
-    out.storage = Storage()
-    return out
+                    return _new(array, arg.storage)
+    return _new(array, Storage())
 
 
 class Tensor(Methods):
@@ -210,7 +215,7 @@ class Tensor(Methods):
 
     def __repr__(self) -> str:
         body = np.array2string(self.array, separator=", ", prefix="tensor(", threshold=100)
-        notes = ""
+        notes = "" if self.array.size else f", shape={self.shape}"
         if self.array.dtype not in (np.float32, np.int64, np.bool_):
             notes += f", dtype={self.array.dtype}"
         if self.node is not None:
@@ -234,7 +239,7 @@ class Tensor(Methods):
 
     def detach(self) -> Tensor:
         """The same data, shared, outside the graph: where a gradient stops."""
-        return Tensor(self)
+        return _new(self.array, self.storage)
 
     def clone(self) -> Tensor:
         """A copy in memory of its own; gradients flow through it."""
@@ -310,7 +315,7 @@ class Tensor(Methods):
     def accumulate(self, gradient: np.ndarray) -> None:
         """Add an array to ``.grad``, taking the array over if there is none yet."""
         if self.grad is None:
-            self.grad = Tensor(gradient)
+            self.grad = _new(gradient, Storage())
         else:
             self.grad.array += gradient
             mark_changed(self.grad.storage, self.grad.array, "backward()")

@@ -15,6 +15,11 @@ from minigrad.errors import ArgumentError, ShapeError
 from minigrad.watch import ClipTimeline, GradientFlow
 
 PNG = b"\x89PNG\r\n\x1a\n"
+without_warnings = pytest.mark.filterwarnings(
+    "error::UserWarning",
+    "error::RuntimeWarning",
+    "ignore:'.*' (argument is )?deprecated",  # an old matplotlib, of the new pyparsing
+)
 
 
 def flow_of(h, c, stride=1):
@@ -150,7 +155,7 @@ def test_zeros_and_non_finite_norms_are_grey_and_said_to_be():
     assert size(figure)[0] == 1200
 
 
-@pytest.mark.filterwarnings("error")
+@without_warnings
 @pytest.mark.parametrize(
     "norms",
     [np.ones((1, 1)), np.ones((1, 4)), np.ones((3, 1)), np.zeros((4, 4)), np.full((2, 3), np.nan),
@@ -183,6 +188,9 @@ def test_the_timeline_shows_loss_norms_threshold_and_fraction():
     np.testing.assert_array_equal(norms.lines[0].get_ydata(), timeline.after)
     bars = [path.vertices[:, 1] for path in norms.collections[0].get_paths()]
     np.testing.assert_allclose(bars, [(1.25, norm) for norm in before[before > 1.25]])
+    for label, values in (("before", before), ("after", timeline.after)):
+        smooth = line(norms, f"{label} (smoothed)")[1]  # means of the logs of 7 steps
+        np.testing.assert_allclose(smooth[100], np.exp(np.log(values[97:104]).mean()), rtol=1e-12)
     assert set(line(norms, "threshold 1.25")[1]) == {1.25}
     np.testing.assert_array_equal(
         fraction.lines[0].get_ydata(), timeline.running_fraction_clipped(100)
@@ -203,7 +211,7 @@ def test_the_title_says_what_clipping_did(before, threshold, words):
     assert words in title(plot.clip_timeline(timeline_of(before), threshold=threshold))
 
 
-@pytest.mark.filterwarnings("error")
+@without_warnings
 @pytest.mark.parametrize(
     "before", [[0.3], [5.0], [2.0] * 30, [0.0, 0.5], [0.0]],
     ids=["one", "one clipped", "constant", "a zero", "only zero"],
@@ -251,7 +259,7 @@ def test_perplexity_is_e_to_the_loss_on_a_log_axis_beside_the_loss():
     assert title(figure) == "Training perplexity falls from 27 to 4.5"
 
 
-@pytest.mark.filterwarnings("error")
+@without_warnings
 @pytest.mark.parametrize("losses", [[3.3], [2.0, 2.0], [1.0, np.nan, 2.0], [0.0, 0.0], [800.0, 1]])
 def test_odd_losses_are_drawn_without_a_warning(losses):
     for draw in (plot.loss_curve, plot.perplexity):

@@ -3,6 +3,7 @@
 import traceback
 from collections import namedtuple
 
+import numba
 import numpy as np
 import pytest
 
@@ -140,6 +141,20 @@ def test_vjp_that_writes_is_caught_and_named(op, place):
 def test_op_that_writes_into_its_input_is_caught(place):
     text = failure(place(writes_into_input), X)
     assert "writes into an array that is not its own" in text and "writes_into_input" in text
+
+
+@numba.njit
+def kernel_that_writes(g):
+    g[0, 0] = 0.0
+    return g
+
+
+def test_kernel_that_writes_is_caught():
+    def careless(x):
+        return x * 1.0, lambda g: kernel_that_writes(g)
+
+    text = failure(alone(careless), X)
+    assert "a vjp writes into an array that is not its own" in text and "the op of careless" in text
 
 
 def test_function_that_writes_into_its_input_is_caught():

@@ -14,7 +14,7 @@ from .cross_entropy import (
     cross_entropy_probs,
     cross_entropy_probs_backward,
 )
-from .embedding import gather_rows, scatter_add_rows
+from .embedding import gather_rows, ids_within, scatter_add_rows
 from .lstm import lstm_backward, lstm_forward
 from .registry import Kernel, mode, record_calls, registry, use
 from .threads import get_num_threads, run_rows, set_num_threads
@@ -36,7 +36,7 @@ from .update import (
 __all__ = [
     "Kernel", "adadelta", "adagrad", "adam", "clamp", "cross_entropy_ids",
     "cross_entropy_ids_backward", "cross_entropy_probs", "cross_entropy_probs_backward", "ftrl",
-    "gather_rows", "get_num_threads", "lstm_backward", "lstm_forward", "matmul", "mode", "momentum",
-    "record_calls", "registry", "rmsprop", "rmsprop_centered", "run_rows", "scale",
+    "gather_rows", "get_num_threads", "ids_within", "lstm_backward", "lstm_forward", "matmul",
+    "mode", "momentum", "record_calls", "registry", "rmsprop", "rmsprop_centered", "run_rows", "scale",
     "scatter_add_rows", "set_num_threads", "sgd", "squared_norm", "use",
 ]  # fmt: skip

@@ -79,121 +79,144 @@ def cross_entropy_probs_backward_twin(
             d_logits[n] = scale[n] * (np.sum(target[n]) * p - target[n])
 
 
-# The row being worked on is copied to scratch memory whose length is a multiple of _LANES,
-# filled up with -inf (exp gives 0): loops over it are whole vectors, also for V = 27.
-_LANES = 32
+# Exponentials are taken for a block of rows at once, in scratch memory that fits into the
+# first cache: rows alone (V = 27, say) would be too short for vector code.
+_BLOCK = 8192
+_LANES = 16
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _scratch(x: Any) -> Any:
-    """Scratch for rows of ``x`` (N, V): row 0 for the row, row 1 for its running maxima."""
-    size = (x.shape[1] + _LANES - 1) // _LANES * _LANES
-    scratch = np.empty((2, size), x.dtype)
-    scratch[0] = -np.inf
-    return scratch
+def _rows_at_once(classes: int) -> int:
+    return max(1, _BLOCK // classes)
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _top(x: Any, lanes: Any) -> Any:
-    """Largest entry of x (a multiple of _LANES long).  A NaN may be passed over here: it
-    passes into the sum of exponentials."""
-    for v in range(_LANES):
-        lanes[v] = x[v]
-    for first in range(_LANES, x.size, _LANES):
-        block = x[first : first + _LANES]
+def _top(x: Any) -> Any:
+    """Largest entry.  A NaN may be passed over here: it passes into the sum of exponentials."""
+    top = x[0]
+    whole = x.size - x.size % _LANES
+    if x.size >= 4 * _LANES:  # several maxima side by side, which a vector can hold
+        lanes = x[:_LANES].copy()
+        for first in range(_LANES, whole, _LANES):
+            part = x[first : first + _LANES]
+            for v in range(_LANES):
+                lanes[v] = part[v] if part[v] > lanes[v] else lanes[v]
         for v in range(_LANES):
-            lanes[v] = block[v] if block[v] > lanes[v] else lanes[v]
-    top = lanes[0]
-    for v in range(_LANES):
-        top = lanes[v] if lanes[v] > top else top
+            top = lanes[v] if lanes[v] > top else top
+        x = x[whole:]
+    for v in range(x.size):
+        top = x[v] if x[v] > top else top
     return top
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _exp_row(x: Any, shift: Any) -> None:
+def _subtract(x: Any, shift: Any, out: Any) -> None:
+    for v in range(x.size):
+        out[v] = x[v] - shift
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _exp_all(x: Any) -> None:
     elementary.wide_vectors()
     for v in range(x.size):
-        x[v] = elementary.exp(x[v] - shift)
+        x[v] = elementary.exp(x[v])
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _log_sum(x: Any, scratch: Any) -> Any:
-    """logsumexp of one row."""
-    row = scratch[0]
-    for v in range(x.size):
-        row[v] = x[v]
-    top = _top(row, scratch[1])
-    _exp_row(row, top)
-    total = row[0]
-    for v in range(row.size - 1):
-        total += row[v + 1]
-    for v in range(x.size, row.size):
-        row[v] = -np.inf
-    return top + np.log(total)
+def _sum(x: Any) -> Any:
+    total = x[0]
+    for v in range(x.size - 1):
+        total += x[v + 1]
+    return total
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _scaled_softmax(x: Any, log_sum: Any, scale: Any, out: Any, scratch: Any) -> None:
-    row = scratch[0]
-    for v in range(x.size):
-        row[v] = x[v]
-    _exp_row(row, log_sum)
-    for v in range(x.size):
-        out[v] = scale * row[v]
-    for v in range(x.size, row.size):
-        row[v] = -np.inf
+@numba.njit(nogil=True, error_model="numpy")
+def _log_sums(logits: Any, weight: Any, log_sum: Any, start: int, stop: int) -> None:
+    """logsumexp of rows start to stop; 0 where the weight is 0."""
+    classes = logits.shape[1]
+    step = _rows_at_once(classes)
+    scratch = np.empty((step, classes), logits.dtype)
+    for first in range(start, stop, step):
+        rows = min(step, stop - first)
+        for r in range(rows):
+            n = first + r
+            log_sum[n] = _top(logits[n]) if weight[n] != 0 else 0
+            _subtract(logits[n], log_sum[n], scratch[r])
+        _exp_all(scratch[:rows].ravel())
+        for r in range(rows):
+            if weight[first + r] != 0:
+                log_sum[first + r] += np.log(_sum(scratch[r]))
 
 
-@kernel(twin=cross_entropy_ids_twin, outputs=("loss", "log_sum"), fastmath=FASTMATH)
+@numba.njit(nogil=True, error_model="numpy")
+def _softmax(logits: Any, log_sum: Any, out: Any, start: int, stop: int) -> None:
+    """Probabilities of rows start to stop."""
+    step = _rows_at_once(logits.shape[1])
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        for n in range(first, last):
+            _subtract(logits[n], log_sum[n], out[n])
+        _exp_all(out[first:last].ravel())
+
+
+@kernel(twin=cross_entropy_ids_twin, outputs=("loss", "log_sum"))
 def cross_entropy_ids(
     logits: Any, ids: Any, weight: Any, loss: Any, log_sum: Any, start: int, stop: int
 ) -> None:
-    scratch = _scratch(logits)
+    _log_sums(logits, weight, log_sum, start, stop)
     for n in range(start, stop):
         loss[n] = 0
-        log_sum[n] = 0
         if weight[n] != 0:
-            log_sum[n] = _log_sum(logits[n], scratch)
             loss[n] = weight[n] * (log_sum[n] - logits[n, ids[n]])
 
 
-@kernel(twin=cross_entropy_ids_backward_twin, outputs=("d_logits",), fastmath=FASTMATH)
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _scale(x: Any, factor: Any) -> None:
+    for v in range(x.size):
+        x[v] *= factor
+
+
+@kernel(twin=cross_entropy_ids_backward_twin, outputs=("d_logits",))
 def cross_entropy_ids_backward(
     logits: Any, ids: Any, scale: Any, log_sum: Any, d_logits: Any, start: int, stop: int
 ) -> None:
-    scratch = _scratch(logits)
+    _softmax(logits, log_sum, d_logits, start, stop)
     for n in range(start, stop):
         if scale[n] != 0:
-            _scaled_softmax(logits[n], log_sum[n], scale[n], d_logits[n], scratch)
+            _scale(d_logits[n], scale[n])
             d_logits[n, ids[n]] -= scale[n]
         else:
             d_logits[n] = 0
 
 
-@kernel(twin=cross_entropy_probs_twin, outputs=("loss", "log_sum"), fastmath=FASTMATH)
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _expected(target: Any, log_sum: Any, logits: Any) -> Any:
+    total = target[0] * (log_sum - logits[0])
+    for v in range(target.size - 1):
+        total += target[v + 1] * (log_sum - logits[v + 1])
+    return total
+
+
+@kernel(twin=cross_entropy_probs_twin, outputs=("loss", "log_sum"))
 def cross_entropy_probs(
     logits: Any, target: Any, weight: Any, loss: Any, log_sum: Any, start: int, stop: int
 ) -> None:
-    scratch = _scratch(logits)
+    _log_sums(logits, weight, log_sum, start, stop)
     for n in range(start, stop):
         loss[n] = 0
-        log_sum[n] = 0
         if weight[n] != 0:
-            log_sum[n] = _log_sum(logits[n], scratch)
-            for v in range(logits.shape[1]):
-                loss[n] += weight[n] * target[n, v] * (log_sum[n] - logits[n, v])
+            loss[n] = weight[n] * _expected(target[n], log_sum[n], logits[n])
 
 
-@kernel(twin=cross_entropy_probs_backward_twin, outputs=("d_logits",), fastmath=FASTMATH)
+@kernel(twin=cross_entropy_probs_backward_twin, outputs=("d_logits",))
 def cross_entropy_probs_backward(
     logits: Any, target: Any, scale: Any, log_sum: Any, d_logits: Any, start: int, stop: int
 ) -> None:
-    scratch = _scratch(logits)
+    _softmax(logits, log_sum, d_logits, start, stop)
     for n in range(start, stop):
         if scale[n] != 0:
-            mass = np.sum(target[n])
-            _scaled_softmax(logits[n], log_sum[n], mass, d_logits[n], scratch)
+            mass = _sum(target[n])
             for v in range(logits.shape[1]):
-                d_logits[n, v] = scale[n] * (d_logits[n, v] - target[n, v])
+                d_logits[n, v] = scale[n] * (mass * d_logits[n, v] - target[n, v])
         else:
             d_logits[n] = 0

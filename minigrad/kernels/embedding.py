@@ -14,6 +14,19 @@ def gather_rows_twin(table: np.ndarray, ids: np.ndarray, out: np.ndarray) -> Non
     out[:] = table[ids]
 
 
+def ids_within_twin(ids: np.ndarray, count: int) -> bool:
+    """Whether every id is in [0, count).  ids: (N,) integers."""
+    return bool(((ids >= 0) & (ids < count)).all())
+
+
+@kernel(twin=ids_within_twin, outputs=())
+def ids_within(ids: Any, count: int) -> bool:
+    outside = 0
+    for n in range(ids.size):
+        outside += ids[n] < 0 or ids[n] >= count
+    return outside == 0
+
+
 def scatter_add_rows_twin(
     grad: np.ndarray, ids: np.ndarray, d_table: np.ndarray, start: int, stop: int
 ) -> None:

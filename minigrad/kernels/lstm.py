@@ -134,14 +134,12 @@ def _times(x: Any, y: Any) -> None:
 
 @numba.njit(nogil=True)
 def _pack_gates(w: Any) -> Any:
-    """Panels of w (H, 4H) for each gate apart: (4, P, H, width)."""
+    """Panels of w (H, 4H) for each gate apart: four of (P, H, width)."""
     hidden = w.shape[0]
-    first = tile.pack(w[:, :hidden])
-    panels = np.empty((4,) + first.shape, w.dtype)
-    panels[0] = first
-    for g in range(1, 4):
-        panels[g] = tile.pack(w[:, g * hidden : (g + 1) * hidden])
-    return panels
+    return (
+        tile.pack(w, 0, hidden), tile.pack(w, hidden, hidden),
+        tile.pack(w, 2 * hidden, hidden), tile.pack(w, 3 * hidden, hidden),
+    )  # fmt: skip
 
 
 @kernel(twin=lstm_forward_twin, outputs=("h", "c", "gates"), fastmath=FASTMATH)
@@ -151,12 +149,12 @@ def lstm_forward(
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
     panels = _pack_gates(w_h)
-    z = np.empty((4, stop - start, panels.shape[1] * panels.shape[3]), w_h.dtype)
+    z = np.empty((stop - start, panels[0].shape[0] * panels[0].shape[2]), w_h.dtype)
     for t in range(which.shape[0]):
         for g in range(4):
-            tile.product(h[t, start:stop], panels[g], z[g])
+            tile.product(h[t, start:stop], panels[g], z)
             _add_inputs(
-                x_gates, which[t, start:stop], bias, g * hidden, z[g], gates[t, g, start:stop]
+                x_gates, which[t, start:stop], bias, g * hidden, z, gates[t, g, start:stop]
             )
         i, j, f, o = (
             gates[t, 0, start:stop].ravel(), gates[t, 1, start:stop].ravel(),
@@ -220,7 +218,7 @@ def lstm_backward(
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
     rows = stop - start
-    panels = tile.pack(w_h.T)
+    panels = tile.pack(w_h.T, 0, hidden)
     back = np.empty((rows, panels.shape[0] * panels.shape[2]), w_h.dtype)
     dz = np.empty((4, rows * hidden), w_h.dtype)
     tanh_c = np.empty(rows * hidden, w_h.dtype)

@@ -156,17 +156,20 @@ def _column_of_blocks(
 
 
 @numba.njit(nogil=True)
-def pack(b: Any) -> Any:
-    """Copy b (K, P) into panels (ceil(P / width), K, width), zeros past the last column."""
+def pack(b: Any, first: int, columns: int) -> Any:
+    """Copy columns first to first + columns of b (K, P) into panels.
+
+    Returns (ceil(columns / width), K, width), zeros past the last column.
+    """
     step = width(b.dtype)
-    depth, columns = b.shape
+    depth = b.shape[0]
     count = (columns + step - 1) // step
     panels = np.zeros((count, depth, step), b.dtype)
     for p in range(count):
-        stop = min(columns, (p + 1) * step)
+        start = np.uintp(first + p * step)  # unsigned: an index that never wraps
         for k in range(depth):
-            for j in range(p * step, stop):
-                panels[p, k, j - p * step] = b[k, j]
+            for j in range(min(step, columns - p * step)):
+                panels[p, k, j] = b[k, start + np.uintp(j)]
     return panels
 
 

@@ -45,13 +45,14 @@ def power(x: Any, y: Any) -> Any:
     def dx(g: Any) -> Any:
         if isinstance(y, (int, float)):
             return g * 0.0 if y == 0 else g * y * np.power(x, y - 1)
-        flat = y == 0  # 0 * x**-1 would be nan at x = 0
-        return g * np.where(flat, 0.0, y * np.power(x, np.where(flat, 1.0, y - 1)))
+        flat = np.equal(y, 0)  # 0 * x**-1 would be nan at x = 0
+        below = np.where(flat, 1.0, np.subtract(y, 1))
+        return g * np.where(flat, 0.0, np.multiply(np.power(x, below), y))
 
     def dy(g: Any) -> Any:
         if isinstance(x, (int, float)):  # np.log of a number would be float64
             return g * z * (math.log(x) if x > 0 else 0.0)
-        return g * z * np.log(np.where(x > 0, x, 1.0))
+        return g * z * np.log(np.where(np.greater(x, 0), x, 1.0))
 
     return z, (dx, dy)
 

@@ -10,7 +10,7 @@ from .. import kernels
 from ..errors import DTypeError, IndexRangeError, ShapeError
 from ._call import call, composed_as
 
-_GRAIN = 1 << 15  # numbers below which a range of columns is not worth a thread
+_GRAIN = 1 << 18  # numbers below which a range of columns is not worth a thread
 
 
 def getitem(x: Any, index: Any) -> Any:
@@ -41,7 +41,7 @@ def check_ids(op: str, ids: np.ndarray, count: int) -> None:
     """Raise DTypeError unless ids are integers, IndexRangeError unless in [0, count)."""
     if ids.dtype.kind not in "iu":
         raise DTypeError(f"{op}: ids must be integers, got {ids.dtype}")
-    if ids.size and (ids.min() < 0 or ids.max() >= count):
+    if not kernels.ids_within(np.ascontiguousarray(ids).reshape(-1), count):
         bad = np.argwhere((ids < 0) | (ids >= count))[0]
         place = tuple(int(i) for i in bad)
         raise IndexRangeError(

@@ -14,7 +14,7 @@ from ..errors import ArgumentError, ShapeError
 # a little slower in BLAS, but the reason is another: after each call OpenBLAS's threads spin
 # for a while on the cores that the next kernel's threads need.
 _SMALL = 1 << 24
-_GRAIN = 1 << 19  # multiply-adds below which a range of rows is not worth a thread
+_GRAIN = 1 << 22  # multiply-adds below which a range of rows is not worth a thread
 
 
 def dot(x: Any, y: Any) -> Any:
@@ -59,10 +59,11 @@ def matmul(x: Any, y: Any) -> Any:
     if x.ndim >= 2 and y.ndim == 2:  # (..., K) @ (K, P): one large product, not many small
         depth, columns = y.shape
         shape = x.shape
-        flat = np.reshape(x, (math.prod(shape[:-1]), depth))
-        return np.reshape(dot(flat, y), (*shape[:-1], columns)), (
-            lambda g: np.reshape(dot(_flat(g), np.transpose(y)), shape),
-            lambda g: dot(np.transpose(flat), _flat(g)),
+        count = math.prod(shape[:-1])
+        flat = x.reshape(count, depth)
+        return dot(flat, y).reshape(*shape[:-1], columns), (
+            lambda g: dot(g.reshape(count, columns), y.T).reshape(shape),
+            lambda g: dot(flat.T, g.reshape(count, columns)),
         )
 
     def dx(g: Any) -> Any:  # (..., M, P) @ (..., P, K); a 1-D factor is a row or a column
@@ -92,19 +93,19 @@ def linear(x: Any, w: Any, b: Any) -> Any:
             f"linear: x (..., K), w (K, P) and b (P,) do not fit: they are {x.shape}, {w.shape} "
             f"and {b.shape}"
         )
-    flat = _flat(x)
+    shape = x.shape
+    count, columns = math.prod(shape[:-1]), w.shape[1]
+    flat = x.reshape(count, shape[-1])
     y = dot(flat, w)
-    y = np.add(y, b, out=y) if isinstance(y, np.ndarray) and y.dtype == b.dtype else y + b
-    return np.reshape(y, (*x.shape[:-1], w.shape[1])), (
-        lambda g: np.reshape(dot(_flat(g), np.transpose(w)), x.shape),
-        lambda g: dot(np.transpose(flat), _flat(g)),
-        lambda g: np.sum(_flat(g), axis=0),
+    if isinstance(y, np.ndarray) and y.dtype == b.dtype:
+        y += b
+    else:
+        y = y + b
+    return y.reshape(*shape[:-1], columns), (
+        lambda g: dot(g.reshape(count, columns), w.T).reshape(shape),
+        lambda g: dot(flat.T, g.reshape(count, columns)),
+        lambda g: g.reshape(count, columns).sum(axis=0),
     )
-
-
-def _flat(x: Any) -> Any:
-    """All axes but the last made into one."""
-    return np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def einsum(*xs: Any, subscripts: str) -> Any:

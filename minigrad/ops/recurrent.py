@@ -71,32 +71,32 @@ def lstm(
 
 
 def _check(x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, ids: Any) -> None:
+    """Raise ShapeError, DTypeError or IndexRangeError unless all arguments fit."""
     if w_h.ndim != 2 or w_h.shape[1] != 4 * w_h.shape[0]:
         raise ShapeError(f"lstm: w_h must be (H, 4H), got {w_h.shape}")
-    hidden = w_h.shape[0]
+    hidden, wide = w_h.shape
     letters = "TNG" if ids is None else "VG"
-    if x_gates.ndim != len(letters) or x_gates.shape[-1] != 4 * hidden:
+    if x_gates.ndim != len(letters) or x_gates.shape[-1] != wide:
         raise ShapeError(
-            f"lstm: x_gates must be ({', '.join(letters)}) with G=4H={4 * hidden} (w_h is "
+            f"lstm: x_gates must be ({', '.join(letters)}) with G=4H={wide} (w_h is "
             f"{w_h.shape}), got {axes(x_gates.shape, letters)}"
         )
     if ids is not None:
-        check_ids("lstm", ids, len(x_gates))
         if ids.ndim != 2:
             raise ShapeError(f"lstm: ids must be (T, N), got shape {ids.shape}")
-    batch = x_gates.shape[1] if ids is None else ids.shape[1]
-    for name, state in (("h", h), ("c", c)):
-        if state.shape != (batch, hidden):
-            raise ShapeError(
-                f"lstm: {name} must be {axes((batch, hidden), 'NH')} for x_gates "
-                f"{axes(x_gates.shape, 'TNG')} and w_h {w_h.shape}, got {state.shape}"
-            )
-    if bias.shape != (4 * hidden,):
+        check_ids("lstm", ids, len(x_gates))
+    state = ((x_gates if ids is None else ids).shape[1], hidden)
+    if not h.shape == c.shape == state:
+        name, shape = ("c", c.shape) if h.shape == state else ("h", h.shape)
         raise ShapeError(
-            f"lstm: bias must be ({4 * hidden},) for w_h {w_h.shape}, got {bias.shape}"
+            f"lstm: {name} must be {axes(state, 'NH')} for x_gates "
+            f"{axes(x_gates.shape, letters)} and w_h {w_h.shape}, got {shape}"
         )
-    for name, array in (("h", h), ("c", c), ("w_h", w_h), ("bias", bias)):
-        if array.dtype != x_gates.dtype:
-            raise DTypeError(
-                f"lstm: {name} is {array.dtype} but x_gates is {x_gates.dtype}; convert one of them"
-            )
+    if bias.shape != (wide,):
+        raise ShapeError(f"lstm: bias must be ({wide},) for w_h {w_h.shape}, got {bias.shape}")
+    if not x_gates.dtype == h.dtype == c.dtype == w_h.dtype == bias.dtype:
+        names = ", ".join(
+            f"{name} {array.dtype}"
+            for name, array in zip(("x_gates", "h", "c", "w_h", "bias"), (x_gates, h, c, w_h, bias))
+        )
+        raise DTypeError(f"lstm: all arguments need one dtype, got {names}; convert some of them")

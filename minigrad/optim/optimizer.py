@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, GraphError, InplaceError, ShapeError
-from ..graph import mark_changed
+from ..graph import call_site, mark_changed
 from ..tensor import Tensor
 from ._checks import Check, gradients, named_tensors, refuse_duplicates
 
@@ -70,15 +70,17 @@ class _Entry:
             self.tensor, self.name, self.group, "copy", self.slots, self.state, self.steps
         )  # fmt: skip
 
-    def update(self, gradient: np.ndarray, kernel: Callable[..., Any], numbers: Any) -> None:
-        """Run the kernel on the flat arrays."""
+    def update(
+        self, gradient: np.ndarray, kernel: Callable[..., Any], numbers: Any, site: Any
+    ) -> None:
+        """Run the kernel on the flat arrays.  site: that of the call of step()."""
         if self.strided:
             self.flat[:] = self.array.ravel()
         kernel(self.flat, gradient.ravel(), *self.state, *numbers)
         if self.strided:
             self.array[...] = self.flat.reshape(self.array.shape)
         self.steps += 1
-        mark_changed(self.tensor.storage, self.array, "optimizer.step()")
+        mark_changed(self.tensor.storage, self.array, "optimizer.step()", site)
 
 
 def _groups(params: Any) -> list[Any]:
@@ -216,6 +218,7 @@ class Optimizer:
                 entry.bind(where)
         group: dict[str, Any] | None = None
         steps = -1
+        site = call_site()
         for entry, gradient in zip(self._entries, found):
             if gradient is None:
                 continue
@@ -224,7 +227,7 @@ class Optimizer:
                 kernel, slots, numbers = self._rule(group, steps + 1)
             if entry.slots is not slots:
                 self._allocate(entry, slots)
-            entry.update(gradient.array, kernel, numbers)
+            entry.update(gradient.array, kernel, numbers, site)
 
     def _allocate(self, entry: _Entry, slots: tuple[str, ...]) -> None:
         """Give a parameter the state arrays of its rule, keeping those that it has."""

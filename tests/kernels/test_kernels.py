@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 import zlib
 
 import numpy as np
@@ -93,7 +94,14 @@ def _matmul(rng, dtype):
     yield a, False, b, False, np.zeros((20, 40), dtype), 3, 16
 
 
+def _ids_within(rng, dtype):
+    for ids in ([0, 4, 2], [], [5], [3, -1, 2]):
+        for kind in (np.int64, np.int8):
+            yield np.array(ids, kind), 5
+
+
 CASES = {
+    "ids_within": _ids_within,
     "matmul": _matmul,
     "lstm_forward": _lstm_forward,
     "lstm_backward": _lstm_backward,
@@ -117,7 +125,7 @@ def test_every_kernel_has_a_documented_twin_with_its_signature():
         code = pair.compiled.py_func.__code__
         assert pair.names == code.co_varnames[: code.co_argcount]
         assert pair.twin.__doc__
-        assert pair.outputs or pair.name == "squared_norm"  # which returns its result
+        assert pair.outputs or pair.name in ("squared_norm", "ids_within")  # return it
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -204,6 +212,40 @@ def test_an_error_in_a_worker_reaches_the_caller_and_leaves_the_threads_usable()
         kernels.run_rows(lambda start, stop: hits.__setitem__(slice(start, stop), 1), 10, 1)
         assert hits.all()
     finally:
+        kernels.set_num_threads(before)
+
+
+def test_an_interrupt_while_waiting_leaves_no_stale_worker(monkeypatch):
+    """The next call must wait for its own worker, not for the one that was abandoned."""
+    from minigrad.kernels import threads
+
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(2)
+    go = threading.Event()
+
+    def slow(start, stop):
+        if start:
+            go.wait(10)
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(threads._Worker, "finish", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                kernels.run_rows(slow, 10, 1)
+        hits = np.zeros(10)
+
+        def late(start, stop):
+            if start:
+                time.sleep(0.05)
+            hits[start:stop] = 1
+
+        kernels.run_rows(late, 10, 1)
+        assert hits.all()
+    finally:
+        go.set()
         kernels.set_num_threads(before)
 
 

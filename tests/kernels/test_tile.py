@@ -9,7 +9,7 @@ from minigrad.kernels import tile
 
 @numba.njit
 def _product(a, b, c):
-    tile.product(a, tile.pack(b), c)
+    tile.product(a, tile.pack(b, 0, b.shape[1]), c)
 
 
 def _run(a, b):
@@ -55,6 +55,15 @@ def test_nan_and_infinity_pass_through():
 
 def test_pack_takes_a_transposed_view():
     b = np.arange(12.0).reshape(3, 4)
-    panels = tile.pack(b.T)
+    panels = tile.pack(b.T, 0, 3)
     assert panels.shape[1] == 4
     np.testing.assert_array_equal(panels[0, :, :3], b.T)
+
+
+def test_pack_takes_some_columns():
+    b = np.arange(200.0).reshape(2, 100)
+    panels = tile.pack(b, 10, 70)
+    step = panels.shape[2]
+    flat = np.concatenate(list(panels), axis=1)
+    np.testing.assert_array_equal(flat[:, :70], b[:, 10:80])
+    assert not flat[:, 70:].any() and flat.shape[1] == -(-70 // step) * step

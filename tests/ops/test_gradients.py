@@ -180,6 +180,10 @@ for a, b in PRODUCTS:
     case("matmul", f"{a} {b}", apply(ops.matmul), normal(*a), normal(*b))
 case("matmul", "views", lambda x, y: x.T @ y[::2, ::-1], normal(3, 2), normal(6, 4))
 case("matmul", "views of 3-D", lambda x, y: x.swapaxes(0, 2) @ y.T, normal(3, 2, 4), normal(5, 3))
+for a, b in [((2, 3), (3, 4)), ((3,), (3, 4)), ((5, 2, 3), (3, 4)), ((0, 3), (3, 2))]:
+    case("linear", f"{a} {b}", apply(ops.linear), normal(*a), normal(*b), normal(b[1]))
+case("linear", "no inputs", apply(ops.linear), normal(2, 0), normal(0, 3), normal(3))
+case("linear", "views", views(apply(ops.linear)), normal(4, 3), normal(2, 4), normal(2))
 SUMS = [
     ("ij,jk->ik", (2, 3), (3, 4)), ("ij,jk", (2, 3), (3, 4)), ("ij->ji", (2, 3)), ("ba", (2, 3)),
     ("ij->", (2, 3)), ("ij->j", (2, 3)), ("i,j->ij", (2,), (3,)), ("i,i->", (3,), (3,)),
@@ -236,7 +240,7 @@ TABLE = [
 ]
 FIRST_ORDER = {op for op in ops.__all__ if hasattr(getattr(ops, op), "first_order_only")}
 TWICE = [p for p in TABLE if p.id.split(":")[0] not in FIRST_ORDER]
-FUSED = ("embedding", "matmul", "softmax_cross_entropy", "lstm")
+FUSED = ("embedding", "matmul", "linear", "softmax_cross_entropy", "lstm")
 KERNELS = [p for p in TABLE if p.id.split(":")[0] in FUSED]
 
 

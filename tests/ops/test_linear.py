@@ -68,6 +68,23 @@ def test_bad_matmul(a, b, message):
         mg.Tensor(np.ones(a)) @ mg.Tensor(np.ones(b))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (5, 2, 3), (0, 3)])
+def test_linear_is_a_product_and_a_sum(shape, dtype):
+    x, w, b = (RNG.standard_normal(s).astype(dtype) for s in (shape, (3, 4), (4,)))
+    y = mg.functional.linear(mg.Tensor(x), mg.Tensor(w), mg.Tensor(b))
+    close(y, x @ w + b, dtype)
+
+
+BAD_LINEAR = [[(2, 4), (3, 4), (4,)], [(2, 3), (3, 4), (3,)], [(), (3, 4), (4,)]]
+
+
+@pytest.mark.parametrize("shapes", BAD_LINEAR)
+def test_bad_linear(shapes):
+    with pytest.raises(ShapeError, match=r"^linear: .*do not fit.*\("):
+        mg.functional.linear(*(mg.Tensor(np.ones(s)) for s in shapes))
+
+
 SUMS = [
     ("ij,jk->ik", (2, 3), (3, 4)), ("ij , jk", (2, 3), (3, 4)), ("ji", (2, 3)), ("ij->", (2, 3)),
     ("...ij,...jk->...ik", (5, 2, 3), (3, 4)), ("...ij,jk", (5, 6, 2, 3), (3, 4)), ("...", (2, 3)),
