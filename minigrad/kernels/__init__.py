@@ -37,6 +37,6 @@ __all__ = [
     "Kernel", "adadelta", "adagrad", "adam", "clamp", "cross_entropy_ids",
     "cross_entropy_ids_backward", "cross_entropy_probs", "cross_entropy_probs_backward", "ftrl",
     "gather_rows", "get_num_threads", "ids_within", "lstm_backward", "lstm_forward", "matmul",
-    "mode", "momentum", "record_calls", "registry", "rmsprop", "rmsprop_centered", "run_rows", "scale",
-    "scatter_add_rows", "set_num_threads", "sgd", "squared_norm", "use",
+    "mode", "momentum", "record_calls", "registry", "rmsprop", "rmsprop_centered", "run_rows",
+    "scale", "scatter_add_rows", "set_num_threads", "sgd", "squared_norm", "use",
 ]  # fmt: skip

@@ -66,7 +66,7 @@ __all__ = [
     "absolute", "add", "astype", "broadcast_to", "clip", "concat", "cos", "divide", "einsum",
     "embedding", "exp", "expm1", "flip", "getitem", "identity", "linear", "log", "log1p",
     "log_softmax", "logsumexp", "lstm", "matmul", "max", "maximum", "mean", "min", "minimum",
-    "multiply", "negative", "pad", "power", "relu", "reshape", "scatter", "sigmoid", "sin", "softmax",
-    "softmax_cross_entropy", "split", "sqrt", "square", "stack", "subtract", "sum", "tanh",
-    "transpose", "unstack", "var", "where",
+    "multiply", "negative", "pad", "power", "relu", "reshape", "scatter", "sigmoid", "sin",
+    "softmax", "softmax_cross_entropy", "split", "sqrt", "square", "stack", "subtract", "sum",
+    "tanh", "transpose", "unstack", "var", "where",
 ]  # fmt: skip

@@ -12,7 +12,9 @@ from ._call import first_order_only
 from .indexing import add_rows, check_ids
 from .linear import dot
 
-_GRAIN = 8  # batch rows below which a range is not worth a thread
+# Multiply-adds below which a range of rows is not worth a thread: about 0.4 ms, for waking a
+# thread and fetching what the other core wrote cost nearly as much (measured on char_lm).
+_GRAIN = 1 << 24
 
 
 @first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
@@ -39,13 +41,14 @@ def lstm(
     rows = np.ascontiguousarray(x_gates).reshape(-1, 4 * hidden)
     which = np.arange(steps * batch) if ids is None else np.ascontiguousarray(ids, dtype=np.intp)
     w_h = np.ascontiguousarray(w_h)
+    grain = _GRAIN // (4 * steps * hidden * hidden + 1) + 8  # in rows
     shift = np.array(bias)
     shift[2 * hidden : 3 * hidden] += forget_bias
     states_h, states_c = np.empty((2, steps + 1, batch, hidden), dtype)
     states_h[0], states_c[0] = h, c
     gates = np.empty((steps, 4, batch, hidden), dtype)
     kernels.run_rows(
-        kernels.lstm_forward, batch, _GRAIN,
+        kernels.lstm_forward, batch, grain,
         rows, which.reshape(steps, batch), shift, w_h, states_h, states_c, gates,
     )  # fmt: skip
 
@@ -55,7 +58,7 @@ def lstm(
         d_gates = np.empty((steps, batch, 4 * hidden), dtype)
         norms = np.empty((2, steps, batch) if flow is not None else (2, 0, 0), dtype)
         kernels.run_rows(
-            kernels.lstm_backward, batch, _GRAIN,
+            kernels.lstm_backward, batch, grain,
             gates, states_c, w_h, np.ascontiguousarray(d_out), d_h, d_c, d_gates, norms,
         )  # fmt: skip
         if flow is not None:
