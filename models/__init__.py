@@ -24,6 +24,6 @@ MODELS = (
         "back-propagation through 10 steps, clipping by global norm",
         expected="validation perplexity about 4.5 after 7001 steps (TensorFlow: 4.47, mean of "
         "three seeds)",
-        time="not measured yet",
+        time="17 to 20 s on two cores",
     ),
 )
