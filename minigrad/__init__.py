@@ -9,7 +9,10 @@ NumPy holds the arrays, Numba compiles the hand-written kernels, matplotlib draw
     x.grad  # tensor([2., 4.])
 """
 
-from . import data, errors, functional, kernels, nn, optim
+import importlib
+from typing import Any
+
+from . import errors, functional, kernels, nn, optim
 from .autodiff import grad
 from .creation import from_numpy, manual_seed, ones, randn, tensor, zeros
 from .functional import (
@@ -66,9 +69,18 @@ from .tensor import Tensor, apply
 
 __version__ = "0.1.0"
 
+_ON_DEMAND = {"data", "plot", "testing", "watch"}  # imported when they are first asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_DEMAND:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "Tensor", "absolute", "add", "apply", "broadcast_to", "clip", "concat", "cos",
-    "cross_entropy", "data", "divide", "einsum", "embedding", "enable_grad", "errors", "exp",
+    "cross_entropy", "divide", "einsum", "embedding", "enable_grad", "errors", "exp",
     "expm1", "flip", "from_numpy", "functional", "get_num_threads", "grad", "is_grad_enabled",
     "kernels", "linear", "log", "log1p", "log_softmax", "logsumexp", "manual_seed", "matmul", "max",
     "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "negative", "nn", "no_grad",

@@ -136,3 +136,13 @@ def test_importing_minigrad_brings_no_pictures():
     """matplotlib is only imported when something is drawn."""
     code = "import sys, minigrad; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent).returncode == 0
+
+
+def test_modules_on_demand_are_found_and_unknown_names_are_not():
+    code = (
+        "import sys, minigrad as mg;"
+        "assert 'minigrad.data' not in sys.modules;"
+        "mg.data.load_text, mg.testing.gradcheck, mg.plot.save, mg.watch.GradientFlow;"
+        "assert not hasattr(mg, 'nope')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

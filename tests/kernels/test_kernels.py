@@ -122,7 +122,7 @@ def test_no_kernel_is_untested():
 
 def test_every_kernel_has_a_documented_twin_with_its_signature():
     for pair in kernels.registry.values():
-        code = pair.compiled.py_func.__code__
+        code = pair.function.__code__
         assert pair.names == code.co_varnames[: code.co_argcount]
         assert pair.twin.__doc__
         assert pair.outputs or pair.name in ("squared_norm", "ids_within")  # return it
@@ -357,4 +357,4 @@ def test_a_first_compile_says_so_once(tmp_path):
 
 def test_a_change_in_any_kernel_source_invalidates_the_cache():
     stamps = {pair.compiled._cache._cache_file._source_stamp for pair in kernels.registry.values()}
-    assert len(stamps) == 1 and len(stamps.pop()) == 64
+    assert len(stamps) == 1 and stamps.pop().startswith("minigrad ")
