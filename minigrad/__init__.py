@@ -12,7 +12,7 @@ NumPy holds the arrays, Numba compiles the hand-written kernels, matplotlib draw
 import importlib
 from typing import Any
 
-from . import errors, functional, kernels, nn, optim
+from . import errors, functional, kernels
 from .autodiff import grad
 from .creation import from_numpy, manual_seed, ones, randn, tensor, zeros
 from .functional import (
@@ -69,7 +69,8 @@ from .tensor import Tensor, apply
 
 __version__ = "0.1.0"
 
-_ON_DEMAND = {"data", "plot", "testing", "watch"}  # imported when they are first asked for
+# imported when they are first asked for, so that importing minigrad itself is quick
+_ON_DEMAND = {"data", "plot", "testing", "watch"}
 
 
 def __getattr__(name: str) -> Any:
@@ -83,8 +84,8 @@ __all__ = [
     "cross_entropy", "divide", "einsum", "embedding", "enable_grad", "errors", "exp",
     "expm1", "flip", "from_numpy", "functional", "get_num_threads", "grad", "is_grad_enabled",
     "kernels", "linear", "log", "log1p", "log_softmax", "logsumexp", "manual_seed", "matmul", "max",
-    "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "negative", "nn", "no_grad",
-    "one_hot", "ones", "optim", "pad", "power", "randn", "relu", "reshape",
+    "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "negative", "no_grad",
+    "one_hot", "ones", "pad", "power", "randn", "relu", "reshape",
     "set_num_threads", "sigmoid", "sin", "softmax", "split", "sqrt", "square", "stack",
     "subtract", "sum", "tanh", "tensor", "transpose", "unstack", "var", "where", "zeros",
 ]  # fmt: skip
