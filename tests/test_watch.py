@@ -29,7 +29,7 @@ def unroll(cell, x, flow):
     h, c = cell.zero_state(x.shape[1])
     outputs = []
     for t in range(len(x)):
-        h, c = cell(mg.Tensor(x[t]), (h, c))
+        _, (h, c) = cell(mg.Tensor(x[t]), (h, c))
         flow.watch_step(t, h, c)
         outputs.append(h)
     return outputs, h, c
@@ -106,7 +106,7 @@ def test_windows_of_a_truncated_run_become_records_with_their_training_step():
         state = tuple(part.detach() for part in state)
         outputs = []
         for t in range(T):
-            h, c = cell(mg.Tensor(x[t] * (1 + step)), (h, c))
+            _, (h, c) = cell(mg.Tensor(x[t] * (1 + step)), (h, c))
             composed.watch_step(t, h, c)
             outputs.append(h)
         mg.stack(outputs).sum().backward()
@@ -135,7 +135,7 @@ def test_watching_changes_no_gradient():
         cell.zero_grad()
         h, c = cell.zero_state(N)
         for t in range(T):
-            h, c = cell(mg.Tensor(x[t]), (h, c))
+            _, (h, c) = cell(mg.Tensor(x[t]), (h, c))
             if watched:
                 GradientFlow().watch_step(0, h, c)
         h.sum().backward()

@@ -27,12 +27,14 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def lstm_forward_twin(
-    x_gates: np.ndarray, which: np.ndarray, bias: np.ndarray, w_h: np.ndarray, h: np.ndarray,
-    c: np.ndarray, gates: np.ndarray, start: int, stop: int,
+    x_gates: np.ndarray, which: np.ndarray, ends: np.ndarray, bias: np.ndarray,
+    w_h: np.ndarray, h: np.ndarray, c: np.ndarray, gates: np.ndarray, start: int, stop: int,
 ) -> None:  # fmt: skip
     """States and gates for batch rows start to stop.
 
     x_gates: (M, 4H), and which: (T, N) the row of it that is the input at (t, n).
+    ends: (N,) int64, the length of each sequence.  From there on the state is copied, and
+    the gates are those that keep a cell as it is: 0, 0, 1, 0.
     bias: (4H,); w_h: (H, 4H).
     h, c: (T + 1, N, H), entry 0 the initial state, the others written.
     gates: (T, 4, N, H), written: sigmoid(i), tanh(j), sigmoid(f), sigmoid(o).
@@ -41,19 +43,25 @@ def lstm_forward_twin(
     for t in range(which.shape[0]):
         z = x_gates[which[t, rows]] + bias + h[t, rows] @ w_h  # (n, 4H)
         zi, zj, zf, zo = np.split(z, 4, axis=1)
-        i, j, f, o = gates[t, :, rows] = _sigmoid(zi), np.tanh(zj), _sigmoid(zf), _sigmoid(zo)
+        over = (t >= ends[rows])[:, None]
+        i, j, f, o = gates[t, :, rows] = (
+            np.where(over, 0, _sigmoid(zi)),
+            np.where(over, 0, np.tanh(zj)),
+            np.where(over, 1, _sigmoid(zf)),
+            np.where(over, 0, _sigmoid(zo)),
+        )
         c[t + 1, rows] = f * c[t, rows] + i * j
-        h[t + 1, rows] = o * np.tanh(c[t + 1, rows])
+        h[t + 1, rows] = np.where(over, h[t, rows], o * np.tanh(c[t + 1, rows]))
 
 
 def lstm_backward_twin(
-    gates: np.ndarray, c: np.ndarray, w_h: np.ndarray, d_out: np.ndarray, dh: np.ndarray,
-    dc: np.ndarray, d_gates: np.ndarray, flow: np.ndarray, start: int, stop: int,
+    gates: np.ndarray, c: np.ndarray, ends: np.ndarray, w_h: np.ndarray, d_out: np.ndarray,
+    dh: np.ndarray, dc: np.ndarray, d_gates: np.ndarray, flow: np.ndarray, start: int, stop: int,
 ) -> None:  # fmt: skip
     """Back-propagation through time for batch rows start to stop.
 
-    gates: (T, 4, N, H) and c: (T + 1, N, H) from the forward pass; w_h: (H, 4H).
-    d_out: (T, N, H), dL/dh_t from above at each step.
+    gates: (T, 4, N, H) and c: (T + 1, N, H) from the forward pass; ends: (N,); w_h: (H, 4H).
+    d_out: (T, N, H), dL/dh_t from above at each step, zero from the end of a sequence on.
     dh, dc: (N, H), in: gradient of the last state; out: gradient of the initial state.
     d_gates: (T, N, 4H), written: dL/dz_t.
     flow: (2, T, N), written: squared norms of the total dL/dh_t and dL/dc_t of each row;
@@ -78,7 +86,7 @@ def lstm_backward_twin(
             axis=1,
         )
         dc[rows] = dc_t * f
-        dh[rows] = d_gates[t, rows] @ w_h.T
+        dh[rows] = np.where((t >= ends[rows])[:, None], dh_t, d_gates[t, rows] @ w_h.T)
 
 
 # The gates of a time step lie in four blocks of (N, H), so that a loop runs over all rows of
@@ -132,6 +140,19 @@ def _times(x: Any, y: Any) -> None:
         y[k] *= x[k]
 
 
+@numba.njit(nogil=True, error_model="numpy")
+def _copy(x: Any, y: Any) -> None:
+    for k in range(y.size):
+        y[k] = x[k]
+
+
+@numba.njit(nogil=True)
+def _keep_cell(gates: Any) -> None:
+    """Gates (4, H) of one row that leave its cell as it is."""
+    gates[:] = 0
+    gates[2] = 1
+
+
 @numba.njit(nogil=True)
 def _pack_gates(w: Any) -> Any:
     """Panels of w (H, 4H) for each gate apart: four of (P, H, width)."""
@@ -144,8 +165,8 @@ def _pack_gates(w: Any) -> Any:
 
 @kernel(twin=lstm_forward_twin, outputs=("h", "c", "gates"), fastmath=FASTMATH)
 def lstm_forward(
-    x_gates: Any, which: Any, bias: Any, w_h: Any, h: Any, c: Any, gates: Any, start: int,
-    stop: int,
+    x_gates: Any, which: Any, ends: Any, bias: Any, w_h: Any, h: Any, c: Any, gates: Any,
+    start: int, stop: int,
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
     panels = _pack_gates(w_h)
@@ -166,9 +187,15 @@ def lstm_forward(
         _tanh_all(j)
         _sigmoid_all(f)
         _sigmoid_all(o)
+        for n in range(start, stop):
+            if t >= ends[n]:
+                _keep_cell(gates[t, :, n])
         _new_cell(i, j, f, c[t, start:stop].ravel(), new_c)
         _tanh_of(new_c, new_h)
         _times(o, new_h)
+        for n in range(start, stop):
+            if t >= ends[n]:
+                _copy(h[t, n], h[t + 1, n])
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
@@ -205,16 +232,10 @@ def _square_sum(x: Any) -> Any:
     return total
 
 
-@numba.njit(nogil=True, error_model="numpy")
-def _copy(x: Any, y: Any) -> None:
-    for k in range(y.size):
-        y[k] = x[k]
-
-
 @kernel(twin=lstm_backward_twin, outputs=("dh", "dc", "d_gates", "flow"), fastmath=FASTMATH)
 def lstm_backward(
-    gates: Any, c: Any, w_h: Any, d_out: Any, dh: Any, dc: Any, d_gates: Any, flow: Any,
-    start: int, stop: int,
+    gates: Any, c: Any, ends: Any, w_h: Any, d_out: Any, dh: Any, dc: Any, d_gates: Any,
+    flow: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
     rows = stop - start
@@ -248,4 +269,5 @@ def lstm_backward(
                 )
         tile.product(d_gates[t, start:stop], panels, back)
         for n in range(rows):
-            _copy(back[n], dh[start + n])
+            if t < ends[start + n]:
+                _copy(back[n], dh[start + n])

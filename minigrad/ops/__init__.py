@@ -47,7 +47,7 @@ from .elementwise import (
 from .indexing import embedding, getitem, scatter
 from .linear import einsum, linear, matmul
 from .loss import softmax_cross_entropy
-from .recurrent import lstm
+from .lstm import lstm
 from .reduction import log_softmax, logsumexp, max, mean, min, softmax, sum, var
 from .shaping import (
     astype,

@@ -25,17 +25,27 @@ def _lstm_arrays(rng, dtype, t, n, h):
     return draw(t, n, 4 * h), draw(4 * h), 0.3 * draw(h, 4 * h), *states, draw(t, 4, n, h)
 
 
+def _ends(rng, t, n):
+    """Some sequences whole, some not, one empty."""
+    ends = rng.integers(0, t + 1, n)
+    ends[: n // 2] = t
+    ends[n // 2 : n // 2 + 1] = 0
+    return ends
+
+
 def _forward_arguments(rng, t, n, h):
     x, *others = _lstm_arrays(rng, np.float32, t, n, h)
-    return [x.reshape(t * n, 4 * h), np.arange(t * n).reshape(t, n), *others]
+    return [x.reshape(t * n, 4 * h), np.arange(t * n).reshape(t, n), _ends(rng, t, n), *others]
 
 
 def _lstm_forward(rng, dtype):
     for t, n, h in [(3, 5, 7), (1, 1, 1), (10, 9, 32), (0, 4, 3)]:
         x, *others = _lstm_arrays(rng, dtype, t, n, h)
-        yield x.reshape(t * n, 4 * h), np.arange(t * n).reshape(t, n), *others, 0, n
+        which = np.arange(t * n).reshape(t, n)
+        for ends in (np.full(n, t), _ends(rng, t, n)):
+            yield x.reshape(t * n, 4 * h), which, ends, *others, 0, n
     table, *others = _lstm_arrays(rng, dtype, 2, 12, 5)  # rows by id, and a range of the batch
-    yield table[0, :3].copy(), rng.integers(0, 3, (2, 12)), *others, 3, 10
+    yield table[0, :3].copy(), rng.integers(0, 3, (2, 12)), _ends(rng, 2, 12), *others, 3, 10
 
 
 def _lstm_backward(rng, dtype):
@@ -45,7 +55,8 @@ def _lstm_backward(rng, dtype):
             gates = (1 / (1 + np.exp(-gates))).astype(dtype)
             flow = np.zeros((2, t, n) if watched else (2, 0, 0), dtype)
             dh, dc = rng.standard_normal((2, n, h)).astype(dtype)
-            yield gates, c, w_h, d_out[1:].copy(), dh, dc, d_gates, flow, 0, n
+            ends = _ends(rng, t, n) if watched else np.full(n, t)
+            yield gates, c, ends, w_h, d_out[1:].copy(), dh, dc, d_gates, flow, 0, n
 
 
 def _logits(rng, dtype):
@@ -158,7 +169,8 @@ def test_nan_passes_through_the_lstm():
     x_gates, bias, w_h, h, c, gates = _lstm_arrays(np.random.default_rng(0), np.float32, 3, 4, 8)
     x_gates[1, 2, 5] = np.nan
     which = np.arange(12).reshape(3, 4)
-    kernels.lstm_forward(x_gates.reshape(12, 32), which, bias, w_h, h, c, gates, 0, 4)
+    ends = np.full(4, 3)
+    kernels.lstm_forward(x_gates.reshape(12, 32), which, ends, bias, w_h, h, c, gates, 0, 4)
     assert np.isnan(h[2:, 2]).any(axis=1).all()
     assert np.isfinite(h[:, [0, 1, 3]]).all() and np.isfinite(h[:2]).all()
 

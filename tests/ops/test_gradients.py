@@ -227,9 +227,11 @@ for sizes in [(1, 1, 1), (4, 3, 5), (3, 9, 8), (2, 1, 17), (0, 2, 3), (2, 0, 3)]
 case("lstm", "outputs only", lambda *xs: mg.apply(ops.lstm, *xs)[0], *lstm_arrays(3, 2, 4))
 case("lstm", "last h only", lambda *xs: mg.apply(ops.lstm, *xs)[1], *lstm_arrays(3, 2, 4))
 case("lstm", "last c only", lambda *xs: mg.apply(ops.lstm, *xs)[2], *lstm_arrays(3, 2, 4))
+ENDS = np.array([2, 0, 4])
+case("lstm", "lengths", apply(ops.lstm, lengths=ENDS), *lstm_arrays(4, 3, 5))
 LETTERS = np.array([[0, 2], [2, 2], [1, 0]])
 WEIGHTS = [normal(4, 12), *lstm_arrays(3, 2, 3)[1:]]
-case("lstm", "ids", lambda *xs: mg.apply(ops.lstm, *xs, LETTERS), *WEIGHTS)
+case("lstm", "ids", lambda *xs: mg.apply(ops.lstm, *xs, ids=LETTERS), *WEIGHTS)
 
 # -- the tests ------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Recurrent layers over all time steps."""
+"""The LSTM over all time steps."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ import numpy as np
 from .. import kernels
 from ..errors import DTypeError, ShapeError, axes
 from ._call import first_order_only
+from ._sequence import ends, grain, zero_past_end
 from .indexing import add_rows, check_ids
 from .linear import dot
-
-# Multiply-adds below which a range of rows is not worth a thread: about 0.4 ms, for waking a
-# thread and fetching what the other core wrote cost nearly as much (measured on char_lm).
-_GRAIN = 1 << 24
 
 
 @first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
 def lstm(
-    x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, ids: Any = None,
+    x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, ids: Any = None, lengths: Any = None,
     forget_bias: float = 0.0, flow: Any = None,
 ) -> Any:  # fmt: skip
     """LSTM over T steps from inputs that are already multiplied by their weights.
@@ -27,6 +24,8 @@ def lstm(
     x_gates: (T, N, 4H), column blocks i, j, f, o; or, with ids (T, N), the weights
     themselves, (V, 4H): a one-hot vector times a matrix is a row of the matrix.
     h, c: (N, H), the initial state; w_h: (H, 4H); bias: (4H,);
+    lengths: (N,) int64 in [0, T], or None: past the end of a sequence its outputs are zero and
+    its state is copied through.
     forget_bias: added to the f block.
     flow: called in the backward pass with the norms of the total dL/dh_t and dL/dc_t, an
     array (2, T): for :mod:`minigrad.watch`.
@@ -41,15 +40,16 @@ def lstm(
     rows = np.ascontiguousarray(x_gates).reshape(-1, 4 * hidden)
     which = np.arange(steps * batch) if ids is None else np.ascontiguousarray(ids, dtype=np.intp)
     w_h = np.ascontiguousarray(w_h)
-    grain = _GRAIN // (4 * steps * hidden * hidden + 1) + 8  # in rows
+    worth = grain(steps * 4 * hidden * hidden)
+    stops = ends(lengths, steps, batch)
     shift = np.array(bias)
     shift[2 * hidden : 3 * hidden] += forget_bias
     states_h, states_c = np.empty((2, steps + 1, batch, hidden), dtype)
     states_h[0], states_c[0] = h, c
     gates = np.empty((steps, 4, batch, hidden), dtype)
     kernels.run_rows(
-        kernels.lstm_forward, batch, grain,
-        rows, which.reshape(steps, batch), shift, w_h, states_h, states_c, gates,
+        kernels.lstm_forward, batch, worth,
+        rows, which.reshape(steps, batch), stops, shift, w_h, states_h, states_c, gates,
     )  # fmt: skip
 
     def vjp(gs: Any) -> Any:
@@ -58,8 +58,8 @@ def lstm(
         d_gates = np.empty((steps, batch, 4 * hidden), dtype)
         norms = np.empty((2, steps, batch) if flow is not None else (2, 0, 0), dtype)
         kernels.run_rows(
-            kernels.lstm_backward, batch, grain,
-            gates, states_c, w_h, np.ascontiguousarray(d_out), d_h, d_c, d_gates, norms,
+            kernels.lstm_backward, batch, worth,
+            gates, states_c, stops, w_h, zero_past_end(d_out, lengths), d_h, d_c, d_gates, norms,
         )  # fmt: skip
         if flow is not None:
             flow(np.sqrt(norms.sum(axis=2)))
@@ -70,7 +70,7 @@ def lstm(
         d_table = add_rows(flat, which.reshape(-1), len(rows))
         return d_table, d_h, d_c, d_w, d_table.sum(axis=0)  # each step is in one row
 
-    return (states_h[1:], states_h[-1], states_c[-1]), vjp
+    return (zero_past_end(states_h[1:], lengths), states_h[-1], states_c[-1]), vjp
 
 
 def _check(x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, ids: Any) -> None:

@@ -56,7 +56,7 @@ def test_ids_are_rows_of_the_weights():
     ids = np.random.default_rng(2).integers(0, 7, (4, 3))
     by_id, by_row = leaves([table, *others]), leaves([table, *others])
     outs = [
-        mg.apply(ops.lstm, *by_id, ids)[0],
+        mg.apply(ops.lstm, *by_id, ids=ids)[0],
         mg.apply(ops.lstm, by_row[0][ids], *by_row[1:])[0],
     ]
     np.testing.assert_array_equal(outs[0].array, outs[1].array)
@@ -128,8 +128,8 @@ def test_bad_calls(name, change, error, message):
 def test_bad_ids():
     values = leaves([np.zeros((7, 20)), *arrays()[1:]])
     with pytest.raises(IndexRangeError, match=r"^lstm: id 7 at \(0, 2\)"):
-        mg.apply(ops.lstm, *values, np.array([[0, 1, 7]]))
+        mg.apply(ops.lstm, *values, ids=np.array([[0, 1, 7]]))
     with pytest.raises(DTypeError, match="^lstm: ids must be integers"):
-        mg.apply(ops.lstm, *values, np.zeros((4, 3)))
+        mg.apply(ops.lstm, *values, ids=np.zeros((4, 3)))
     with pytest.raises(ShapeError, match=r"^lstm: ids must be \(T, N\), got shape \(3,\)"):
-        mg.apply(ops.lstm, *values, np.zeros(3, int))
+        mg.apply(ops.lstm, *values, ids=np.zeros(3, int))

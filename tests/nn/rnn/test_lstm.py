@@ -9,7 +9,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.errors import DTypeError, GraphError, IndexRangeError, ShapeError
 
-GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
+GOLDENS = pathlib.Path(__file__).parents[2] / "goldens"
 
 
 def _pair(d, h, forget_bias=1.0, time_major=True, double=True):
@@ -24,8 +24,8 @@ def _pair(d, h, forget_bias=1.0, time_major=True, double=True):
 def _loop(cell, x, state):
     outputs = []
     for x_t in x:
-        state = cell(x_t, state)
-        outputs.append(state[0])
+        output, state = cell(x_t, state)
+        outputs.append(output)
     return mg.stack(outputs), state
 
 
@@ -92,7 +92,7 @@ def test_against_tensorflow(name, forget_bias):
     for model in (layer, cell):
         model.load_state_dict({"w_x": kernel[:4], "w_h": kernel[4:], "bias": bias})
     c0, h0 = (mg.Tensor(golden[f"{name}/state0/{i}"]) for i in (0, 1))
-    h, c = cell(mg.Tensor(x[:, 0]), (h0, c0))
+    _, (h, c) = cell(mg.Tensor(x[:, 0]), (h0, c0))
     np.testing.assert_allclose(h.numpy(), golden[f"{name}/step/output"], rtol=1e-9)
     np.testing.assert_allclose(c.numpy(), golden[f"{name}/step/state/0"], rtol=1e-9)
     out, (h, c) = layer(mg.Tensor(x), (h0, c0))
@@ -148,7 +148,7 @@ def test_flow_is_told_the_total_gradient_norms():
     h, c = cell.zero_state(2)
     total = 0
     for t in range(4):
-        h, c = cell(mg.Tensor(x[t]), (h, c))
+        _, (h, c) = cell(mg.Tensor(x[t]), (h, c))
         h.register_hook(keep(0, t))
         c.register_hook(keep(1, t))
         total = total + (h * h).sum()

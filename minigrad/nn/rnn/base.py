@@ -1,0 +1,183 @@
+"""What all recurrences share: sizes, checks of input, state and lengths, cell and layer.
+
+Every kind of recurrence comes three times, in a file of its own:
+
+    _Kind(Recurrent)        its parameters, and ``step``: one time step of simple ops, to read
+    KindCell(_Kind, Cell)   called with one time step
+    Kind(_Kind, Layer)      called with whole sequences, one kernel call for all of them
+
+Cell and layer keep the same parameters under the same names, so one can be loaded into the
+other, and :func:`minigrad.nn.unroll` of the one gives the numbers of the other.
+
+A *state* is one tensor (N, H), or a tuple of them where there are several parts: (h, c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ... import functional as F
+from ...errors import ArgumentError, DTypeError, ShapeError, axes
+from ...tensor import Tensor
+from ..layers import same_dtype
+from ..module import Module, Parameter
+
+
+class Recurrent(Module):
+    """Base of cells and layers.  A kind sets ``input_size``, ``hidden_size``, ``w_x``, ``w_h``.
+
+    ``state_names`` says which parts its state has, ``state_sizes`` how wide each of them is;
+    ``output_size`` is the width of the output (the first part of the state).
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    input_size: int
+    hidden_size: int
+    w_x: Parameter  # (D, ...)
+    w_h: Parameter  # (H, ...)
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Width of each part of the state."""
+        return (self.hidden_size,) * len(self.state_names)
+
+    @property
+    def output_size(self) -> int:
+        """Width of the output."""
+        return self.state_sizes[0]
+
+    def zero_state(self, batch: int) -> Any:
+        """The state filled with zeros, each part (batch, H)."""
+        dtype = self.w_h.dtype
+        return self._pack([Tensor(np.zeros((batch, size), dtype)) for size in self.state_sizes])
+
+    def step(self, x: Any, state: tuple[Any, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One time step of simple ops: x (N, D) or (N,) ids, the parts of the state (N, H).
+
+        Returns the output (N, H) and the parts of the new state.
+        """
+        raise TypeError(f"{type(self).__name__} does not define step()")
+
+    # -- parts that kinds use -----------------------------------------------------------
+
+    def _pack(self, parts: Any) -> Any:
+        """The parts of a state as the user sees it."""
+        return tuple(parts) if len(self.state_names) > 1 else parts[0]
+
+    def _parts_of(self, state: Any, batch: int) -> tuple[Any, ...]:
+        """The parts of a state, checked; zeros for None.  Raises ShapeError, DTypeError."""
+        if state is None:
+            state = self.zero_state(batch)
+        names = ", ".join(self.state_names)
+        wanted = f"({names})" if len(self.state_names) > 1 else names
+        several = isinstance(state, (tuple, list))
+        parts = tuple(state) if several else (state,)
+        if len(parts) != len(self.state_names) or several != (len(self.state_names) > 1):
+            raise ShapeError(
+                f"{type(self).__name__}: the state must be {wanted}, got "
+                + (f"{len(parts)} parts" if several else "one tensor")
+            )
+        for name, part, size in zip(self.state_names, parts, self.state_sizes):
+            if getattr(part, "shape", None) != (batch, size):
+                raise ShapeError(
+                    f"{type(self).__name__}: state {name} is "
+                    f"{axes(getattr(part, 'shape', ()), 'NH')} but the input has batch {batch} and "
+                    f"the layer {name} of size {size}"
+                )
+        return parts
+
+    def _is_ids(self, x: Any, letters: str) -> bool:
+        """Whether x holds ids instead of vectors; raise ShapeError if it is neither."""
+        ids = x.dtype.kind in "iu"
+        wanted = letters[:-1] if ids else letters
+        if x.ndim != len(wanted) or (not ids and x.shape[-1] != self.input_size):
+            raise ShapeError(
+                f"{type(self).__name__}: x must be ({', '.join(letters)}) floats with "
+                f"D={self.input_size} or ({', '.join(letters[:-1])}) integer ids, got "
+                f"{axes(x.shape, wanted)} {x.dtype}"
+            )
+        if not ids:
+            same_dtype(type(self).__name__, x, self.w_x)
+        return ids
+
+    def _from_input(self, x: Any) -> Tensor:
+        """x @ w_x; for ids, which stand for one-hot vectors, rows of w_x."""
+        if x.dtype.kind in "iu":
+            return F.embedding(self.w_x, getattr(x, "array", x))
+        return F.matmul(x, self.w_x)
+
+
+class Cell(Recurrent):
+    """A recurrence called with one time step."""
+
+    def forward(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """One step.
+
+        x: (N, D) floats or (N,) integer ids, which stand for one-hot vectors.
+        state: as ``zero_state`` gives it; zeros if None.
+        Returns the output (N, H) and the new state.  Raises ShapeError, DTypeError.
+        """
+        self._is_ids(x, "ND")
+        output, parts = self.step(x, self._parts_of(state, x.shape[0]))
+        return output, self._pack(parts)
+
+
+class Layer(Recurrent):
+    """A recurrence called with whole sequences: one kernel call for all time steps, each way.
+
+    ``flow`` may be set to a function; each backward pass calls it with an array
+    (parts of the state, T), the norms of the total dL/dh_t (and dL/dc_t); see
+    :mod:`minigrad.watch`.
+    """
+
+    time_major = False
+    flow: Callable[[np.ndarray], None] | None = None
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+        """All steps of a batch of sequences.
+
+        x: (N, T, D) floats or (N, T) integer ids, which stand for one-hot vectors; with
+        time_major (T, N, ...).  state: as ``zero_state`` gives it; zeros if None.
+        lengths: (N,) integers in [0, T], all T if None.  Past the end of a sequence outputs
+        are zero and the state is copied through (TensorFlow's ``sequence_length``).
+        Returns the outputs (N, T, H), or (T, N, H), and the last state.
+        Raises ShapeError, DTypeError, ArgumentError before anything is computed.
+        """
+        self._is_ids(x, "TND" if self.time_major else "NTD")
+        if not self.time_major:
+            x = x.swapaxes(0, 1)
+        steps, batch = x.shape[:2]
+        parts = self._parts_of(state, batch)
+        lengths = checked_lengths(type(self).__name__, lengths, steps, batch)
+        outputs, parts = self._sequence(x, parts, lengths)
+        return (outputs if self.time_major else outputs.swapaxes(0, 1)), self._pack(parts)
+
+    def _sequence(
+        self, x: Any, state: tuple[Any, ...], lengths: np.ndarray | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """x (T, N, D) or ids (T, N), time first, all checked -> outputs (T, N, H) and state."""
+        raise TypeError(f"{type(self).__name__} does not define _sequence()")
+
+
+def checked_lengths(where: str, lengths: Any, steps: int, batch: int) -> np.ndarray | None:
+    """``lengths`` as an int64 array (N,), or None if every sequence is whole.
+
+    Raises ShapeError, DTypeError or ArgumentError for anything but (N,) integers in [0, T].
+    """
+    if lengths is None:
+        return None
+    lengths = np.asarray(getattr(lengths, "array", lengths))
+    if lengths.shape != (batch,):
+        raise ShapeError(f"{where}: lengths must be (N={batch},), got shape {lengths.shape}")
+    if lengths.dtype.kind not in "iu":
+        raise DTypeError(f"{where}: lengths must be integers, got {lengths.dtype}")
+    wrong = np.flatnonzero((lengths < 0) | (lengths > steps))
+    if len(wrong):
+        raise ArgumentError(
+            f"{where}: lengths must be in [0, T={steps}], but lengths[{wrong[0]}] is "
+            f"{lengths[wrong[0]]}"
+        )
+    return None if (lengths == steps).all() else lengths.astype(np.int64)
