@@ -21,7 +21,7 @@ import numpy as np
 from ._gradcheck import Check, Problem, frozen
 from .autodiff import grad
 from .errors import ArgumentError, KernelMismatchError
-from .kernels import Kernel, registry
+from .kernels import Kernel, load
 from .tensor import Tensor
 
 
@@ -109,7 +109,7 @@ def gradgradcheck(
 def check_twin(kernel: Kernel | str, *args: Any) -> Any:
     """Run a registered kernel and its NumPy twin on the same input and compare.
 
-    kernel: a Kernel or its name in ``minigrad.kernels.registry``.  args: what it is called
+    kernel: a Kernel or its name in ``minigrad.kernels.load()``.  args: what it is called
     with; results are written into its output arguments, as in any call of the kernel.
     Returns what the kernel returns.
 
@@ -119,6 +119,7 @@ def check_twin(kernel: Kernel | str, *args: Any) -> Any:
     """
     __tracebackhide__ = True
     if not isinstance(kernel, Kernel):
+        registry = load()
         if kernel not in registry:
             raise ArgumentError(
                 f"check_twin: no kernel {kernel!r}; there are {', '.join(sorted(registry))}"

@@ -15,7 +15,7 @@ def test_check_twin_accepts_a_right_kernel():
 
 
 def test_check_twin_names_the_first_difference(monkeypatch):
-    pair = kernels.registry["gather_rows"]
+    pair = kernels.load()["gather_rows"]
 
     def off_by_one(table, ids, out):
         out[:] = table[ids]
@@ -27,7 +27,7 @@ def test_check_twin_names_the_first_difference(monkeypatch):
 
 
 def test_check_twin_notices_a_kernel_that_writes_elsewhere(monkeypatch):
-    pair = kernels.registry["gather_rows"]
+    pair = kernels.load()["gather_rows"]
 
     def careless(table, ids, out):
         out[:] = table[ids]

@@ -1,42 +1,54 @@
 """Hand-written kernels: plain functions on ndarrays, each compiled and as a NumPy twin.
 
-``use("numba" | "numpy" | "check")`` chooses which of the two runs; ``registry`` holds the
+``use("numba" | "numpy" | "check")`` chooses which of the two runs; ``load()`` gives all the
 pairs.  Kernels know no Tensor.  A new kernel is one module here: first the twin, which says
-in the clearest words what is computed, then the compiled form under ``@kernel(twin=...)``.
+in the clearest words what is computed, then the compiled form under ``@kernel(twin=...)``;
+and a line in the table below.
 
 Axis letters in shapes: N batch, T time, D features in, H hidden, V vocabulary,
 C channels, K kernel or the inner size of a product.
 """
 
-from .cross_entropy import (
-    cross_entropy_ids,
-    cross_entropy_ids_backward,
-    cross_entropy_probs,
-    cross_entropy_probs_backward,
-)
-from .embedding import gather_rows, ids_within, scatter_add_rows
-from .lstm import lstm_backward, lstm_forward
+import importlib
+from typing import Any
+
 from .registry import Kernel, mode, record_calls, registry, use
 from .threads import get_num_threads, run_rows, set_num_threads
-from .tile import matmul
-from .update import (
-    adadelta,
-    adagrad,
-    adam,
-    clamp,
-    ftrl,
-    momentum,
-    rmsprop,
-    rmsprop_centered,
-    scale,
-    sgd,
-    squared_norm,
-)
+
+# Module -> its kernels.  A module is imported when one of them is first asked for: Numba's
+# decorators take their time, and no program needs them all.
+_MODULES = {
+    "cross_entropy": (
+        "cross_entropy_ids", "cross_entropy_ids_backward", "cross_entropy_probs",
+        "cross_entropy_probs_backward",
+    ),
+    "embedding": ("gather_rows", "ids_within", "scatter_add_rows"),
+    "lstm": ("lstm_backward", "lstm_forward"),
+    "tile": ("matmul",),
+    "update": (
+        "adadelta", "adagrad", "adam", "clamp", "ftrl", "momentum", "rmsprop",
+        "rmsprop_centered", "scale", "sgd", "squared_norm",
+    ),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = found  # the next time it is found without this function
+    return found
+
+
+def load() -> dict[str, Kernel]:
+    """All kernels by name; imports the modules that nobody has asked for yet."""
+    for module in _MODULES:
+        importlib.import_module(f"{__name__}.{module}")
+    return registry
+
 
 __all__ = [
-    "Kernel", "adadelta", "adagrad", "adam", "clamp", "cross_entropy_ids",
-    "cross_entropy_ids_backward", "cross_entropy_probs", "cross_entropy_probs_backward", "ftrl",
-    "gather_rows", "get_num_threads", "ids_within", "lstm_backward", "lstm_forward", "matmul",
-    "mode", "momentum", "record_calls", "registry", "rmsprop", "rmsprop_centered", "run_rows",
-    "scale", "scatter_add_rows", "set_num_threads", "sgd", "squared_norm", "use",
+    "Kernel", "get_num_threads", "load", "mode", "record_calls", "registry", "run_rows",
+    "set_num_threads", "use", *_MODULE_OF,
 ]  # fmt: skip

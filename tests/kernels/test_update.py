@@ -31,7 +31,7 @@ DTYPES = [np.float32, np.float64]
 
 
 def kernel(case):
-    return kernels.registry[case.split()[0]]
+    return kernels.load()[case.split()[0]]
 
 
 def arguments(case, size, dtype, seed=0):
@@ -45,12 +45,12 @@ def arguments(case, size, dtype, seed=0):
 
 def test_every_kernel_of_the_module_is_here():
     here = update.__name__
-    pairs = kernels.registry.items()
+    pairs = kernels.load().items()
     names = {name for name, pair in pairs if pair.compiled.py_func.__module__ == here}
     assert names == {case.split()[0] for case in CASES}
     assert names <= set(kernels.__all__)
     for name in names:
-        pair = kernels.registry[name]
+        pair = kernels.load()[name]
         assert pair.names == tuple(inspect.signature(pair.compiled.py_func).parameters)
         assert "(n,)" in pair.twin.__doc__
 
