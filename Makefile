@@ -28,9 +28,8 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy minigrad
 
 bench: $(VENV)/bench.stamp
-	for script in $$(grep -l __main__ benchmarks/*.py); do \
-	    echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; \
-	done
+	$(BIN)/python -m benchmarks.scalar
+	$(BIN)/python -m benchmarks.peers
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

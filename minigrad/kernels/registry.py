@@ -58,6 +58,13 @@ class Kernel:
         """The compiled function, made ready at the first use: importing costs nothing."""
         return self.build(self.function)
 
+    @functools.cached_property
+    def shared(self) -> Any:
+        """The compiled function as several threads run it together; see handover."""
+        from . import handover
+
+        return handover.shared(self.compiled, self.name, self.build)
+
     def _first_run(self, *args: Any) -> Any:
         self._run = self.compiled
         return self._run(*args)
@@ -231,8 +238,9 @@ def record_calls() -> Iterator[list[str]]:
         names.append(pair.name)
         return plain(pair, *args)
 
-    setattr(Kernel, "__call__", recorded)  # for those too whose module is not imported yet
+    recording: Any = Kernel  # all of them, also those whose module is not imported yet
+    recording.__call__ = recorded
     try:
         yield names
     finally:
-        setattr(Kernel, "__call__", plain)
+        recording.__call__ = plain

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import threading
-import time
 import zlib
 
 import numpy as np
@@ -173,114 +171,6 @@ def test_nan_passes_through_the_lstm():
     kernels.lstm_forward(x_gates.reshape(12, 32), which, ends, bias, w_h, h, c, gates, 0, 4)
     assert np.isnan(h[2:, 2]).any(axis=1).all()
     assert np.isfinite(h[:, [0, 1, 3]]).all() and np.isfinite(h[:2]).all()
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3, 7])
-def test_bits_do_not_depend_on_threads(threads):
-    before = kernels.get_num_threads()
-    results = []
-    try:
-        for count in (1, threads):
-            kernels.set_num_threads(count)
-            rng = np.random.default_rng(0)
-            args = _forward_arguments(rng, 6, 23, 16)
-            kernels.run_rows(kernels.lstm_forward, 23, 2, *args)
-            results.append(args)
-    finally:
-        kernels.set_num_threads(before)
-    for one, many in zip(*results):
-        np.testing.assert_array_equal(one, many)
-
-
-def test_run_rows_covers_every_row_once():
-    before = kernels.get_num_threads()
-    try:
-        for count in (1, 2, 5):
-            kernels.set_num_threads(count)
-            for rows in (0, 1, 4, 9, 64):
-                hits = np.zeros(rows, int)
-
-                def touch(start, stop, hits=hits):
-                    hits[start:stop] += 1
-
-                kernels.run_rows(touch, rows, 2)
-                assert (hits == 1).all()
-    finally:
-        kernels.set_num_threads(before)
-
-
-def test_an_error_in_a_worker_reaches_the_caller_and_leaves_the_threads_usable():
-    before = kernels.get_num_threads()
-    kernels.set_num_threads(2)
-
-    def fail(start, stop):
-        if start:
-            raise KeyError("in the worker")
-
-    try:
-        with pytest.raises(KeyError, match="in the worker"):
-            kernels.run_rows(fail, 10, 1)
-        hits = np.zeros(10)
-        kernels.run_rows(lambda start, stop: hits.__setitem__(slice(start, stop), 1), 10, 1)
-        assert hits.all()
-    finally:
-        kernels.set_num_threads(before)
-
-
-def test_an_interrupt_while_waiting_leaves_no_stale_worker(monkeypatch):
-    """The next call must wait for its own worker, not for the one that was abandoned."""
-    from minigrad.kernels import threads
-
-    before = kernels.get_num_threads()
-    kernels.set_num_threads(2)
-    go = threading.Event()
-
-    def slow(start, stop):
-        if start:
-            go.wait(10)
-
-    def interrupted(self):
-        raise KeyboardInterrupt
-
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(threads._Worker, "finish", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                kernels.run_rows(slow, 10, 1)
-        hits = np.zeros(10)
-
-        def late(start, stop):
-            if start:
-                time.sleep(0.05)
-            hits[start:stop] = 1
-
-        kernels.run_rows(late, 10, 1)
-        assert hits.all()
-    finally:
-        go.set()
-        kernels.set_num_threads(before)
-
-
-def test_python_threads_may_launch_at_the_same_time():
-    rng = np.random.default_rng(0)
-    originals = [_forward_arguments(rng, 5, 16, 16) for _ in range(4)]
-    expected = [[a.copy() for a in args] for args in originals]
-    for args in expected:
-        kernels.run_rows(kernels.lstm_forward, 16, 4, *args)
-    wrong = []
-
-    def work(args, right):
-        for _ in range(30):
-            kernels.run_rows(kernels.lstm_forward, 16, 4, *args)
-        if any(not np.array_equal(a, b) for a, b in zip(args, right)):
-            wrong.append(args)
-
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(originals, expected)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
 
 
 def _double_twin(x, y):

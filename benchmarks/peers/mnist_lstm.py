@@ -1,0 +1,132 @@
+"""One training step of the MNIST row LSTM, minigrad against its peers.
+
+The step: 128 images as 28 time steps of 28 pixels, a linear layer to 128, an LSTM of 128, a linear
+layer on the last output, the mean softmax cross-entropy, backward, Adam at rate 0.001.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import tools
+from .tools import Weights
+
+# N batch, T time (rows), D pixels of a row, H hidden
+T, N, D, H, CLASSES = 28, 128, 28, 128, 10
+RATE = 0.001
+JAX_THREADS = None
+FLOPS = (
+    2 * 2 * T * N * D * H
+    + tools.lstm_flops(T, N, H, H, first=False)
+    + 2 * 3 * N * H * CLASSES
+)  # fmt: skip
+TURN_SECONDS = 0.4
+
+
+def draw_weights(rng: np.random.Generator) -> Weights:
+    """w_in (D, H), b_in, w_x (H, 4H), w_h (H, 4H), b_gates, w_out (H, 10), b_out."""
+    kernel = tools.glorot(rng, 2 * H, 4 * H)
+    return {
+        "w_in": tools.glorot(rng, D, H),
+        "b_in": np.full(H, 0.1, np.float32),
+        "w_x": kernel[:H].copy(),
+        "w_h": kernel[H:].copy(),
+        "b_gates": np.zeros(4 * H, np.float32),
+        "w_out": tools.glorot(rng, H, CLASSES),
+        "b_out": np.full(CLASSES, 0.1, np.float32),
+    }
+
+
+def draw_batches(rng: np.random.Generator, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Images (N, T, D) float32, a fifth of whose pixels are ink, and classes (N,) int64."""
+    count = min(count, 20)
+    images = rng.random((count, N, T, D), dtype=np.float32) * (rng.random((count, N, T, D)) < 0.2)
+    return list(zip(images.astype(np.float32), rng.integers(0, CLASSES, (count, N))))
+
+
+def minigrad_step(weights: Weights) -> Any:
+    """minigrad: the fused layer, as models/mnist_lstm.py uses it."""
+    import minigrad as mg
+    from minigrad import nn, optim
+
+    rng = np.random.default_rng(0)
+    dense_in, dense_out = nn.Linear(D, H, generator=rng), nn.Linear(H, CLASSES, generator=rng)
+    lstm = nn.LSTM(H, H, time_major=True, generator=rng)
+    dense_in.load_state_dict({"weight": weights["w_in"], "bias": weights["b_in"]})
+    lstm.load_state_dict({"w_x": weights["w_x"], "w_h": weights["w_h"], "bias": weights["b_gates"]})
+    dense_out.load_state_dict({"weight": weights["w_out"], "bias": weights["b_out"]})
+    model = nn.ModuleList([dense_in, lstm, dense_out])
+    optimizer = optim.Adam(model.parameters(), lr=RATE)
+
+    def step(images: np.ndarray, labels: np.ndarray) -> float:
+        rows = np.ascontiguousarray(images.swapaxes(0, 1))
+        outputs, _ = lstm(dense_in(rows))
+        loss = mg.cross_entropy(dense_out(outputs[-1]), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def pytorch_step(weights: Weights) -> Any:
+    """PyTorch eager: nn.LSTM (oneDNN's fused layer), fused Adam."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    dense_in = tools.torch_linear(weights["w_in"], weights["b_in"])
+    lstm = tools.torch_lstm(
+        [(weights["w_x"], weights["w_h"], weights["b_gates"])], forget_bias=1.0, batch_first=True
+    )
+    dense_out = tools.torch_linear(weights["w_out"], weights["b_out"])
+    every = (*dense_in.parameters(), *lstm.parameters(), *dense_out.parameters())
+    optimizer = torch.optim.Adam([p for p in every if p.requires_grad], lr=RATE, fused=True)
+
+    def step(images: np.ndarray, labels: np.ndarray) -> Any:
+        outputs, _ = lstm(dense_in(torch.from_numpy(images)))
+        loss = cross_entropy(dense_out(outputs[:, -1]), torch.from_numpy(labels))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def jax_step(weights: Weights) -> Any:
+    """JAX: one jitted function."""
+    import jax
+    import jax.numpy as jnp
+    from jax.nn import logsumexp
+
+    def loss_of(params: Any, images: Any, labels: Any) -> Any:
+        rows = images.swapaxes(0, 1) @ params["w_in"] + params["b_in"]
+        zeros = jnp.zeros((N, H))
+        x_gates = rows @ params["w_x"] + params["b_gates"]
+        (h, _), _ = tools.jax_lstm(x_gates, params["w_h"], (zeros, zeros), 1.0, unroll=1)
+        logits = h @ params["w_out"] + params["b_out"]
+        picked = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+        return jnp.mean(logsumexp(logits, axis=1) - picked)
+
+    def train(params: Any, moments: Any, images: Any, labels: Any) -> Any:
+        loss, grads = jax.value_and_grad(loss_of)(params, images, labels)
+        params, moments = tools.jax_adam(params, grads, moments, RATE)
+        return params, moments, loss
+
+    jitted = jax.jit(train, donate_argnums=(0, 1))
+    params = jax.tree.map(jnp.array, dict(weights))
+    moments = (jnp.zeros(()), *(jax.tree.map(jnp.zeros_like, params) for _ in range(2)))
+
+    def step(images: np.ndarray, labels: np.ndarray) -> Any:
+        nonlocal params, moments
+        results = jitted(params, moments, images, labels.astype(np.int32))
+        params, moments, loss = jax.block_until_ready(results)
+        return loss
+
+    return step
+
+
+MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}

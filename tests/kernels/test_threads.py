@@ -1,0 +1,194 @@
+"""Rows shared among threads: each once, the same bits, errors, interrupts, late threads."""
+
+import os
+import threading
+import time
+
+import numba
+import numpy as np
+import pytest
+
+from minigrad import kernels
+from minigrad.kernels import threads
+from minigrad.kernels.registry import Kernel
+
+
+def compiled(outputs):
+    """A kernel of the test's own; what it compiles is not kept on disk."""
+
+    def make(function):
+        return Kernel(function, function, outputs, lambda f: numba.njit(nogil=True)(f))
+
+    return make
+
+
+@compiled(("hits",))
+def touch(hits, start, stop):
+    for n in range(start, stop):
+        hits[n] += 1
+
+
+@compiled(("hits",))
+def touch_slowly(hits, turns, start, stop):
+    """The later a piece begins, the longer it takes."""
+    total = 1.0
+    for k in range(turns * start):
+        total = total / (1 + 1e-9) + k * 1e-12
+    for n in range(start, stop):
+        hits[n] += 1 if total else 0
+
+
+@compiled(("hits",))
+def fail_late(hits, start, stop):
+    if start:
+        raise ValueError("in the second piece")
+    hits[start:stop] += 1
+
+
+@pytest.fixture
+def thread_count():
+    before = kernels.get_num_threads()
+    yield kernels.set_num_threads
+    kernels.set_num_threads(before)
+
+
+def lstm_arguments(t=6, n=40, h=16):
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    rows, which = draw(t * n, 4 * h), np.arange(t * n).reshape(t, n)
+    states = [draw(t + 1, n, h), draw(t + 1, n, h), draw(t, 4, n, h)]
+    return [rows, which, rng.integers(0, t + 1, n), draw(4 * h), draw(h, 4 * h), *states]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_bits_do_not_depend_on_threads(thread_count, count):
+    results = []
+    for threads_now in (1, count):
+        thread_count(threads_now)
+        args = lstm_arguments()
+        kernels.run_rows(kernels.lstm_forward, 40, 2, *args)
+        results.append(args)
+    for one, many in zip(*results):
+        np.testing.assert_array_equal(one, many)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_every_row_is_done_once(thread_count, count):
+    thread_count(count)
+    for rows in (0, 1, 4, 9, 16, 17, 64, 1000):
+        hits = np.zeros(rows, np.int64)
+        kernels.run_rows(touch, rows, 2, hits)
+        assert (hits == 1).all()
+
+
+def test_threads_that_come_late_or_sleep_change_nothing(thread_count):
+    """Calls close together, and calls after which the threads have gone to sleep."""
+    thread_count(3)
+    hits = np.zeros(64, np.int64)
+    for k in range(600):
+        kernels.run_rows(touch, 64, 1, hits)
+        if k % 50 == 0:
+            time.sleep(0.005)
+    assert (hits == 600).all()
+
+
+def test_threads_do_take_part(thread_count):
+    """With pieces that take long, two threads are both seen at work."""
+    thread_count(2)
+    seen = set()
+    begin = threads._Worker.begin
+
+    def watched(self, function, args):
+        def run(*args):
+            before = args[6].copy()
+            function(*args)
+            seen.add(bool((before != args[6]).any()))
+
+        begin(self, run, args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads._Worker, "begin", watched)
+        deadline = time.monotonic() + 60  # the other cores may be busy with other programs
+        while True not in seen and time.monotonic() < deadline:
+            kernels.run_rows(touch_slowly, 16, 1, np.zeros(16, np.int64), 4_000_000)
+    assert True in seen
+
+
+def test_an_error_in_a_thread_reaches_the_caller_and_leaves_the_threads_usable(thread_count):
+    thread_count(2)
+    for _ in range(5):
+        with pytest.raises(ValueError, match="in the second piece"):
+            kernels.run_rows(fail_late, 16, 1, np.zeros(16, np.int64))
+        hits = np.zeros(16, np.int64)
+        kernels.run_rows(touch, 16, 1, hits)
+        assert (hits == 1).all()
+
+
+def test_an_interrupt_while_waiting_leaves_no_stale_thread(thread_count, monkeypatch):
+    """A thread that is still busy with the abandoned call must not count for the next."""
+    thread_count(3)
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    kernels.run_rows(touch_slowly, 24, 1, np.zeros(24, np.int64), 1)  # compiles
+    for _ in range(50):
+        with monkeypatch.context() as patch:
+            patch.setattr(threads.time, "sleep", interrupted)
+            try:
+                kernels.run_rows(touch_slowly, 24, 1, np.zeros(24, np.int64), 1_000_000)
+            except KeyboardInterrupt:
+                break
+    else:
+        pytest.fail("the caller never had to wait")
+    for _ in range(20):
+        hits = np.zeros(24, np.int64)
+        kernels.run_rows(touch, 24, 1, hits)
+        assert (hits == 1).all()
+
+
+def test_python_threads_may_launch_at_the_same_time(thread_count):
+    thread_count(2)
+    originals = [lstm_arguments(5, 16 + k, 16) for k in range(4)]
+    expected = [[a.copy() for a in args] for args in originals]
+    for args in expected:
+        kernels.run_rows(kernels.lstm_forward, args[1].shape[1], 4, *args)
+    wrong = []
+
+    def work(args, right):
+        for _ in range(30):
+            kernels.run_rows(kernels.lstm_forward, args[1].shape[1], 4, *args)
+        if any(not np.array_equal(a, b) for a, b in zip(args, right)):
+            wrong.append(args)
+
+    running = [threading.Thread(target=work, args=pair) for pair in zip(originals, expected)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own(thread_count):
+    thread_count(2)
+    kernels.run_rows(touch, 64, 1, np.zeros(64, np.int64))
+    child = os.fork()
+    if child == 0:
+        hits = np.zeros(64, np.int64)
+        kernels.run_rows(touch, 64, 1, hits)
+        os._exit(0 if (hits == 1).all() else 1)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.01)
+    else:
+        os.kill(child, 9)
+        pytest.fail("the forked process hangs")
+    assert status == 0
