@@ -144,10 +144,13 @@ def run_rows(kernel: Kernel, rows: int, grain: int, *args: Any) -> None:
     threads busy (another Python thread uses them) does all rows itself.
     """
     global _team
-    pieces = min(_count, rows // max(grain, 1))
-    each = -(-rows // (pieces * _ALIGN)) * _ALIGN if pieces > 1 else rows
-    pieces = -(-rows // each) if rows else 0
-    if pieces < 2 or mode() != "numba" or not _in_use.acquire(blocking=False):
+    grain = max(grain, 1)
+    if rows < 2 * grain or _count == 1 or mode() != "numba":
+        kernel(*args, 0, rows)
+        return
+    each = -(-rows // (min(_count, rows // grain) * _ALIGN)) * _ALIGN
+    pieces = -(-rows // each)
+    if pieces < 2 or not _in_use.acquire(blocking=False):
         kernel(*args, 0, rows)
         return
     try:

@@ -32,7 +32,7 @@ def touch(hits, start, stop):
 def touch_slowly(hits, turns, start, stop):
     """The later a piece begins, the longer it takes."""
     total = 1.0
-    for k in range(turns * start):
+    for k in range(turns * (start + 1)):
         total = total / (1 + 1e-9) + k * 1e-12
     for n in range(start, stop):
         hits[n] += 1 if total else 0
