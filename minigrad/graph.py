@@ -19,7 +19,7 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -140,24 +140,48 @@ def mark_changed(
     storage.site = site or call_site()
 
 
-def _saved_by(vjp: Any, array: np.ndarray, depth: int = 3) -> bool:
-    """Whether ``vjp`` (a closure, or a tuple of them) holds memory of ``array``."""
+def saved_arrays(vjp: Any, depth: int = 3) -> Iterator[np.ndarray]:
+    """The arrays that ``vjp`` (a closure, or a tuple of them) holds; some may come twice."""
     if isinstance(vjp, np.ndarray):
-        return np.may_share_memory(vjp, array)
-    if depth == 0:
-        return False
-    if isinstance(vjp, (tuple, list)):
-        return any(_saved_by(item, array, depth) for item in vjp)
-    if isinstance(vjp, dict):
-        return any(_saved_by(item, array, depth) for item in vjp.values())
-    for cell in getattr(vjp, "__closure__", None) or ():
-        try:
-            content = cell.cell_contents
-        except ValueError:  # a name that was never bound
-            continue
-        if _saved_by(content, array, depth - 1):
-            return True
-    return False
+        yield vjp
+    elif depth == 0:
+        return
+    elif isinstance(vjp, (tuple, list)):
+        for item in vjp:
+            yield from saved_arrays(item, depth)
+    elif isinstance(vjp, dict):
+        yield from saved_arrays(tuple(vjp.values()), depth)
+    else:
+        for cell in getattr(vjp, "__closure__", None) or ():
+            try:
+                content = cell.cell_contents
+            except ValueError:  # a name that was never bound
+                continue
+            yield from saved_arrays(content, depth - 1)
+
+
+def _saved_by(vjp: Any, array: np.ndarray) -> bool:
+    """Whether ``vjp`` holds memory of ``array``."""
+    return any(np.may_share_memory(held, array) for held in saved_arrays(vjp))
+
+
+# -- what errors can tell about a node -------------------------------------------------------
+
+# functions of a tick that name the time it belongs to ("window 3"), or return ""
+eras: list[Callable[[int], str]] = []
+
+
+def name_state(variable: Any, name: str) -> None:
+    """Let errors and drawings know ``variable`` as part ``name`` of a recurrent state.
+
+    The first name stays: a stack of layers, which sees a state before its layers do, knows
+    more about it.
+    """
+    node = getattr(variable, "node", None)
+    if node is not None:
+        if not hasattr(node, "states"):
+            node.states = {}
+        node.states.setdefault(variable.slot, name)
 
 
 # -- nodes ----------------------------------------------------------------------------------
@@ -173,9 +197,10 @@ class Node:
 
     __slots__ = (
         "op", "args", "parents", "params", "vjp", "tick", "outputs", "many", "hooks", "site",
-        "freed", "retained",
+        "freed", "retained", "states",
     )  # fmt: skip
     retained: tuple[int, ...]  # slots of outputs that keep .grad; only set if there are any
+    states: dict[int, str]  # slots of outputs that are recurrent state; see name_state()
 
     def __init__(
         self,
@@ -211,11 +236,22 @@ class Node:
         """Raise: what this node saved is gone."""
         raise GraphError(
             f"backward through {self.name!r} (made at {spell_site(self.site)}) a second time: "
-            f"its saved arrays were freed by the backward at {spell_site(self.freed)}. "
-            "If a state is carried from one window to the next, detach it "
-            "(state = state.detach()); to walk the same graph twice, give the first "
-            "backward retain_graph=True."
+            f"its saved arrays were freed by the backward at {spell_site(self.freed)}."
+            f"{self._history()} If a state is carried from one window to the next, detach it "
+            "(state = state.detach(), or state = nn.detach(state) if it has several parts); to "
+            "walk the same graph twice, give the first backward retain_graph=True."
         )
+
+    def _history(self) -> str:
+        """A sentence on the state that this node made and on when, as far as is known."""
+        names = list(getattr(self, "states", {}).values())
+        then, now = ("".join(spell(at) for spell in eras) for at in (self.tick, tick()))
+        if not names and not then:
+            return ""
+        made = f"made {' and '.join(names)} of a recurrent state" if names else "was made"
+        during = f" in {then}" if then else ""
+        use = f", but is used in {now}" if now and now != then else ""
+        return f" It {made}{during}{use}."
 
     def refuse_changed_data(self, replay: bool) -> None:
         """Raise if an array that the vjp needs was written to after this op ran."""

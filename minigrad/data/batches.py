@@ -1,9 +1,14 @@
-"""The character batch generator of the RNN tutorial: evenly spaced cursors on one long text."""
+"""Windows of one long text for truncated back-propagation, as the RNN tutorials cut them.
+
+CursorBatches is the character model's: endless, its cursors wrap around.  SequenceBatches is the
+word model's: one pass is one epoch, and what does not fill a window is left out.
+"""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,20 +47,12 @@ class CursorBatches(Iterator[npt.NDArray[np.int64]]):
         where = "CursorBatches"
         self.batch_size = positive_int(batch_size, "batch_size", where)
         self.unroll = positive_int(unroll, "unroll", where)
-        if isinstance(ids, (str, bytes)):
-            raise DTypeError(f"{where}: ids is text; encode it first: {where}(encode(text), ...)")
-        array = np.asarray(ids)
-        if array.ndim != 1:
-            raise ShapeError(
-                f"{where}: ids must be one-dimensional, (length,), but its shape is {array.shape}"
-            )
+        array = _id_array(ids, where)
         if array.size < self.batch_size:
             raise DataError(
                 f"{where}: ids has {array.size} characters, fewer than batch_size="
                 f"{self.batch_size}; every cursor needs one of its own to start at"
             )
-        if array.dtype.kind not in "iu":
-            raise DTypeError(f"{where}: ids must be integers, but its dtype is {array.dtype}")
         # take() would copy a strided text on every call.
         self._ids = np.ascontiguousarray(array)
         self._position = 0
@@ -105,3 +102,67 @@ class CursorBatches(Iterator[npt.NDArray[np.int64]]):
         if theirs["position"] < 0:
             raise DataError(f"{where}: position must not be negative, but is {theirs['position']}")
         self._position = theirs["position"]
+
+
+class SequenceBatches(Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]):
+    """One epoch of a text: pairs of windows (inputs, targets), each target the id after its input.
+
+    The text is cut into N rows, each of length // N consecutive ids, which are read side by side:
+    window i is the columns i * T to (i + 1) * T of the rows, so a state carried from window to
+    window meets N unbroken texts.  Each ``iter()`` begins an epoch at the first window, where the
+    state has to begin anew; ``len()`` is the number of windows in one, (length // N - 1) // T.
+    Ids that fill no row and no window are left out.
+
+    A window is (batch_size, unroll), batch-major, C-contiguous int64, a fresh array.
+
+    Args:
+        ids: (length,) integers, of any integer dtype; kept, and not copied if contiguous.
+        batch_size: N, the number of rows.
+        unroll: T, the number of steps in a window.
+
+    Raises DTypeError, ShapeError or ArgumentError for arguments of a wrong kind, shape or value,
+    and DataError for a text too short for one window.
+
+    Source: ``ptb_producer`` of TensorFlow's PTB tutorial.
+    """
+
+    def __init__(self, ids: npt.ArrayLike, batch_size: int, unroll: int) -> None:
+        where = "SequenceBatches"
+        self.batch_size = positive_int(batch_size, "batch_size", where)
+        self.unroll = positive_int(unroll, "unroll", where)
+        array = _id_array(ids, where)
+        row = array.size // self.batch_size
+        if row < self.unroll + 1:
+            raise DataError(
+                f"{where}: ids has {array.size} entries, which makes {self.batch_size} rows of "
+                f"{row}, but a window with its targets needs {self.unroll + 1}; take a longer "
+                "text, or a smaller batch_size or unroll"
+            )
+        self._rows = array[: row * self.batch_size].reshape(self.batch_size, row)
+
+    def __len__(self) -> int:
+        """Return the number of windows in an epoch."""
+        return (self._rows.shape[1] - 1) // self.unroll
+
+    def __iter__(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Begin an epoch: pairs of (N, T) int64 arrays, inputs and targets."""
+        for start in range(0, len(self) * self.unroll, self.unroll):
+            window = self._rows[:, start : start + self.unroll + 1]  # (N, T + 1)
+            yield (
+                window[:, :-1].astype(np.int64, order="C"),
+                window[:, 1:].astype(np.int64, order="C"),
+            )
+
+
+def _id_array(ids: npt.ArrayLike, where: str) -> npt.NDArray[np.integer[Any]]:
+    """``ids`` as an array, refused unless it holds integers along one axis."""
+    if isinstance(ids, (str, bytes)):
+        raise DTypeError(f"{where}: ids is text; encode it first: {where}(encode(text), ...)")
+    array = np.asarray(ids)
+    if array.ndim != 1:
+        raise ShapeError(
+            f"{where}: ids must be one-dimensional, (length,), but its shape is {array.shape}"
+        )
+    if array.size and array.dtype.kind not in "iu":
+        raise DTypeError(f"{where}: ids must be integers, but its dtype is {array.dtype}")
+    return array

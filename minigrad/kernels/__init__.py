@@ -23,7 +23,12 @@ _MODULES = {
         "cross_entropy_probs_backward",
     ),
     "embedding": ("gather_rows", "ids_within", "scatter_add_rows"),
+    "gru": ("gru_backward", "gru_forward"),
+    "layer_norm_lstm": ("layer_norm_lstm_backward", "layer_norm_lstm_forward"),
     "lstm": ("lstm_backward", "lstm_forward"),
+    "lstmp": ("lstmp_backward", "lstmp_forward"),
+    "rnn": ("rnn_backward", "rnn_forward"),
+    "saturation": ("count_saturated",),
     "tile": ("matmul",),
     "update": (
         "adadelta", "adagrad", "adam", "clamp", "ftrl", "momentum", "rmsprop",

@@ -14,16 +14,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
-from . import elementary, tile
+from . import loops, tile
 from .registry import FASTMATH, kernel
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
 
 
 def lstm_forward_twin(
@@ -45,10 +39,10 @@ def lstm_forward_twin(
         zi, zj, zf, zo = np.split(z, 4, axis=1)
         over = (t >= ends[rows])[:, None]
         i, j, f, o = gates[t, :, rows] = (
-            np.where(over, 0, _sigmoid(zi)),
+            np.where(over, 0, loops.sigmoid(zi)),
             np.where(over, 0, np.tanh(zj)),
-            np.where(over, 1, _sigmoid(zf)),
-            np.where(over, 0, _sigmoid(zo)),
+            np.where(over, 1, loops.sigmoid(zf)),
+            np.where(over, 0, loops.sigmoid(zo)),
         )
         c[t + 1, rows] = f * c[t, rows] + i * j
         h[t + 1, rows] = np.where(over, h[t, rows], o * np.tanh(c[t + 1, rows]))
@@ -89,92 +83,18 @@ def lstm_backward_twin(
         dh[rows] = np.where((t >= ends[rows])[:, None], dh_t, d_gates[t, rows] @ w_h.T)
 
 
-# The gates of a time step lie in four blocks of (N, H), so that a loop runs over all rows of
-# a range at once.  Each loop touches few arrays and counts from zero: then LLVM can check
-# that they do not overlap, sees that no index is negative, and makes vector code of it.
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _sigmoid_all(x: Any) -> None:
-    elementary.wide_vectors()
-    for k in range(x.size):
-        x[k] = elementary.sigmoid(x[k])
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _tanh_all(x: Any) -> None:
-    elementary.wide_vectors()
-    for k in range(x.size):
-        x[k] = elementary.tanh(x[k])
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _tanh_of(x: Any, y: Any) -> None:
-    elementary.wide_vectors()
-    for k in range(x.size):
-        y[k] = elementary.tanh(x[k])
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _add_inputs(x: Any, which: Any, bias: Any, first: int, z: Any, out: Any) -> None:
-    """out = x[which] + bias + z for the columns of one gate, which begin at ``first``.
-
-    x: (M, 4H); which: (n,); bias: (4H,); z: (n, at least H); out: (n, H).
-    """
-    for n in range(out.shape[0]):
-        row = which[n]
-        for k in range(out.shape[1]):
-            column = np.uintp(first) + np.uintp(k)  # unsigned: an index that never wraps
-            out[n, k] = z[n, k] + x[row, column] + bias[column]
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _new_cell(i: Any, j: Any, f: Any, c_before: Any, c: Any) -> None:
-    for k in range(c.size):
-        c[k] = f[k] * c_before[k] + i[k] * j[k]
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _times(x: Any, y: Any) -> None:
-    for k in range(x.size):
-        y[k] *= x[k]
-
-
-@numba.njit(nogil=True, error_model="numpy")
-def _copy(x: Any, y: Any) -> None:
-    for k in range(y.size):
-        y[k] = x[k]
-
-
-@numba.njit(nogil=True)
-def _keep_cell(gates: Any) -> None:
-    """Gates (4, H) of one row that leave its cell as it is."""
-    gates[:] = 0
-    gates[2] = 1
-
-
-@numba.njit(nogil=True)
-def _pack_gates(w: Any) -> Any:
-    """Panels of w (H, 4H) for each gate apart: four of (P, H, width)."""
-    hidden = w.shape[0]
-    return (
-        tile.pack(w, 0, hidden), tile.pack(w, hidden, hidden),
-        tile.pack(w, 2 * hidden, hidden), tile.pack(w, 3 * hidden, hidden),
-    )  # fmt: skip
-
-
 @kernel(twin=lstm_forward_twin, outputs=("h", "c", "gates"), fastmath=FASTMATH)
 def lstm_forward(
     x_gates: Any, which: Any, ends: Any, bias: Any, w_h: Any, h: Any, c: Any, gates: Any,
     start: int, stop: int,
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
-    panels = _pack_gates(w_h)
+    panels = loops.pack_gates(w_h)
     z = np.empty((stop - start, panels[0].shape[0] * panels[0].shape[2]), w_h.dtype)
     for t in range(which.shape[0]):
         for g in range(4):
             tile.product(h[t, start:stop], panels[g], z)
-            _add_inputs(
+            loops.add_inputs(
                 x_gates, which[t, start:stop], bias, g * hidden, z, gates[t, g, start:stop]
             )
         i, j, f, o = (
@@ -183,53 +103,19 @@ def lstm_forward(
         )  # fmt: skip
         new_h = h[t + 1, start:stop].ravel()
         new_c = c[t + 1, start:stop].ravel()
-        _sigmoid_all(i)
-        _tanh_all(j)
-        _sigmoid_all(f)
-        _sigmoid_all(o)
+        loops.sigmoid_all(i)
+        loops.tanh_all(j)
+        loops.sigmoid_all(f)
+        loops.sigmoid_all(o)
         for n in range(start, stop):
             if t >= ends[n]:
-                _keep_cell(gates[t, :, n])
-        _new_cell(i, j, f, c[t, start:stop].ravel(), new_c)
-        _tanh_of(new_c, new_h)
-        _times(o, new_h)
+                loops.keep_cell(gates[t, :, n])
+        loops.new_cell(i, j, f, c[t, start:stop].ravel(), new_c)
+        loops.tanh_of(new_c, new_h)
+        loops.times(o, new_h)
         for n in range(start, stop):
             if t >= ends[n]:
-                _copy(h[t, n], h[t + 1, n])
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _add(x: Any, y: Any) -> None:
-    for k in range(x.size):
-        y[k] += x[k]
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _total_cell_gradient(dh: Any, o: Any, tanh_c: Any, dc: Any) -> None:
-    for k in range(dc.size):
-        dc[k] += dh[k] * o[k] * (1 - tanh_c[k] * tanh_c[k])
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _through_sigmoid(upper: Any, factor: Any, y: Any, dz: Any) -> None:
-    """dz = upper * factor * sigmoid', from the sigmoid's value y."""
-    for k in range(dz.size):
-        dz[k] = upper[k] * factor[k] * y[k] * (1 - y[k])
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _through_tanh(upper: Any, factor: Any, y: Any, dz: Any) -> None:
-    """dz = upper * factor * tanh', from the tanh's value y."""
-    for k in range(dz.size):
-        dz[k] = upper[k] * factor[k] * (1 - y[k] * y[k])
-
-
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _square_sum(x: Any) -> Any:
-    total = x[0] * x[0]
-    for k in range(x.size - 1):
-        total += x[k + 1] * x[k + 1]
-    return total
+                loops.copy(h[t, n], h[t + 1, n])
 
 
 @kernel(twin=lstm_backward_twin, outputs=("dh", "dc", "d_gates", "flow"), fastmath=FASTMATH)
@@ -249,25 +135,25 @@ def lstm_backward(
             gates[t, 0, start:stop].ravel(), gates[t, 1, start:stop].ravel(),
             gates[t, 2, start:stop].ravel(), gates[t, 3, start:stop].ravel(),
         )  # fmt: skip
-        _tanh_of(c[t + 1, start:stop].ravel(), tanh_c)
-        _add(d_out[t, start:stop].ravel(), dh_all)  # now the total dL/dh_t
-        _total_cell_gradient(dh_all, o, tanh_c, dc_all)  # now the total dL/dc_t
+        loops.tanh_of(c[t + 1, start:stop].ravel(), tanh_c)
+        loops.add(d_out[t, start:stop].ravel(), dh_all)  # now the total dL/dh_t
+        loops.total_cell_gradient(dh_all, o, tanh_c, dc_all)  # now the total dL/dc_t
         if flow.size:
             for n in range(start, stop):
-                flow[0, t, n] = _square_sum(dh[n])
-                flow[1, t, n] = _square_sum(dc[n])
-        _through_sigmoid(dc_all, j, i, dz[0])
-        _through_tanh(dc_all, i, j, dz[1])
-        _through_sigmoid(dc_all, c[t, start:stop].ravel(), f, dz[2])
-        _through_sigmoid(dh_all, tanh_c, o, dz[3])
-        _times(f, dc_all)
+                flow[0, t, n] = loops.square_sum(dh[n])
+                flow[1, t, n] = loops.square_sum(dc[n])
+        loops.through_sigmoid(dc_all, j, i, dz[0])
+        loops.through_tanh(dc_all, i, j, dz[1])
+        loops.through_sigmoid(dc_all, c[t, start:stop].ravel(), f, dz[2])
+        loops.through_sigmoid(dh_all, tanh_c, o, dz[3])
+        loops.times(f, dc_all)
         for n in range(rows):  # from blocks to rows, as the products want them
             for g in range(4):
-                _copy(
+                loops.copy(
                     dz[g, n * hidden : (n + 1) * hidden],
                     d_gates[t, start + n, g * hidden : (g + 1) * hidden],
                 )
         tile.product(d_gates[t, start:stop], panels, back)
         for n in range(rows):
             if t < ends[start + n]:
-                _copy(back[n], dh[start + n])
+                loops.copy(back[n], dh[start + n])

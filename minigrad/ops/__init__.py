@@ -44,11 +44,16 @@ from .elementwise import (
     tanh,
     where,
 )
+from .gru import gru
 from .indexing import embedding, getitem, scatter
+from .layer_norm_lstm import layer_norm_lstm
 from .linear import einsum, linear, matmul
 from .loss import softmax_cross_entropy
 from .lstm import lstm
+from .lstmp import lstmp
 from .reduction import log_softmax, logsumexp, max, mean, min, softmax, sum, var
+from .reverse import reverse_sequence
+from .rnn import rnn
 from .shaping import (
     astype,
     broadcast_to,
@@ -64,9 +69,9 @@ from .shaping import (
 
 __all__ = [
     "absolute", "add", "astype", "broadcast_to", "clip", "concat", "cos", "divide", "einsum",
-    "embedding", "exp", "expm1", "flip", "getitem", "identity", "linear", "log", "log1p",
-    "log_softmax", "logsumexp", "lstm", "matmul", "max", "maximum", "mean", "min", "minimum",
-    "multiply", "negative", "pad", "power", "relu", "reshape", "scatter", "sigmoid", "sin",
-    "softmax", "softmax_cross_entropy", "split", "sqrt", "square", "stack", "subtract", "sum",
-    "tanh", "transpose", "unstack", "var", "where",
+    "embedding", "exp", "expm1", "flip", "getitem", "gru", "identity", "layer_norm_lstm", "linear",
+    "log", "log1p", "log_softmax", "logsumexp", "lstm", "lstmp", "matmul", "max", "maximum", "mean",
+    "min", "minimum", "multiply", "negative", "pad", "power", "relu", "reshape", "reverse_sequence",
+    "rnn", "scatter", "sigmoid", "sin", "softmax", "softmax_cross_entropy", "split", "sqrt",
+    "square", "stack", "subtract", "sum", "tanh", "transpose", "unstack", "var", "where",
 ]  # fmt: skip

@@ -1,12 +1,17 @@
-"""What the recurrent ops share: where sequences end, and when threads are worth it."""
+"""What the recurrent ops share: where sequences end, who watches, when threads are worth it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-# Multiply-adds below which a range of rows is not worth a thread: about 0.4 ms, for waking a
-# thread and fetching what the other core wrote cost nearly as much (measured on char_lm).
-_GRAIN = 1 << 24
+from ..errors import DTypeError, ShapeError, axes
+from .indexing import check_ids
+
+# Multiply-adds below which a range of rows is not worth a thread: about 50 us.
+_GRAIN = 1 << 21
 
 
 def grain(multiply_adds: int) -> int:
@@ -16,7 +21,11 @@ def grain(multiply_adds: int) -> int:
 
 def ends(lengths: np.ndarray | None, steps: int, batch: int) -> np.ndarray:
     """Length of each sequence, (N,) int64: T for all if ``lengths`` is None."""
-    return np.full(batch, steps, np.int64) if lengths is None else lengths
+    if lengths is not None:
+        return lengths
+    whole = np.empty(batch, np.int64)
+    whole.fill(steps)  # np.full takes four times as long
+    return whole
 
 
 def zero_past_end(x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
@@ -24,3 +33,79 @@ def zero_past_end(x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
     if lengths is None:
         return np.ascontiguousarray(x)
     return np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, x.dtype.type(0))
+
+
+def over_time(op: Any) -> Any:
+    """Decorator: this op runs over all time steps; its first result is (T, N, ...)."""
+    op.over_time = True
+    return op
+
+
+def report(
+    flow: Callable[[np.ndarray], None], squares: np.ndarray, lengths: np.ndarray | None
+) -> None:
+    """Hand norms (parts, T) of the gradients of a state to ``flow``.
+
+    squares: (parts, T, N), the squared norm of each row.  A sequence that has ended has no
+    state of its own any more, so it does not count.
+    """
+    if lengths is not None:
+        squares = squares * (np.arange(squares.shape[1])[:, None] < lengths)
+    flow(np.sqrt(squares.sum(axis=2)))
+
+
+def check_gates(
+    op: str, x_gates: Any, ids: Any, w_h: Any, gates: int = 4
+) -> tuple[int, int, Any]:
+    """T, N, and what other shapes follow from, in words for an error.
+
+    x_gates: (T, N, 4H), or with ids (T, N) the weights (V, 4H); w_h: (..., 4H); gates: what is
+    4 here.  Raises ShapeError, DTypeError or IndexRangeError if they do not fit.
+    """
+    if w_h.ndim != 2 or w_h.shape[1] % gates:
+        raise ShapeError(f"{op}: w_h must have {_times_h(gates)} columns, got shape {w_h.shape}")
+    letters = "TNG" if ids is None else "VG"
+    if x_gates.ndim != len(letters) or x_gates.shape[-1] != w_h.shape[1]:
+        raise ShapeError(
+            f"{op}: x_gates must be ({', '.join(letters)}) with G={_times_h(gates)}="
+            f"{w_h.shape[1]} (w_h is {w_h.shape}), got {axes(x_gates.shape, letters)}"
+        )
+    if ids is not None:
+        if ids.ndim != 2:
+            raise ShapeError(f"{op}: ids must be (T, N), got shape {ids.shape}")
+        check_ids(op, ids, len(x_gates))
+    steps, batch = x_gates.shape[:2] if ids is None else ids.shape
+    return steps, batch, _Because(x_gates, letters, w_h)
+
+
+def _times_h(gates: int) -> str:
+    return f"{gates}H" if gates > 1 else "H"
+
+
+class _Because:
+    """Words for an error, put together only if there is one: a small step has no time for it."""
+
+    def __init__(self, x_gates: Any, letters: str, w_h: Any) -> None:
+        self.given = x_gates, letters, w_h
+
+    def __str__(self) -> str:
+        x_gates, letters, w_h = self.given
+        return f"for x_gates {axes(x_gates.shape, letters)} and w_h {w_h.shape}"
+
+
+def check_shape(
+    op: str, name: str, array: Any, shape: tuple[int, ...], letters: str | None, because: Any
+) -> None:
+    """Raise ShapeError unless ``array`` has this shape."""
+    if array.shape != shape:
+        raise ShapeError(
+            f"{op}: {name} must be {axes(shape, letters)} {because}, got {array.shape}"
+        )
+
+
+def check_one_dtype(op: str, **arrays: Any) -> None:
+    """Raise DTypeError unless all arrays (but those that are None) have one dtype."""
+    given = [array.dtype for array in arrays.values() if array is not None]
+    if given.count(given[0]) < len(given):
+        names = ", ".join(f"{name} {x.dtype}" for name, x in arrays.items() if x is not None)
+        raise DTypeError(f"{op}: all arguments need one dtype, got {names}; convert some of them")

@@ -14,7 +14,7 @@ from ..errors import ArgumentError, ShapeError
 # a little slower in BLAS, but the reason is another: after each call OpenBLAS's threads spin
 # for a while on the cores that the next kernel's threads need.
 _SMALL = 1 << 24
-_GRAIN = 1 << 23  # multiply-adds below which a range of rows is not worth a thread
+_GRAIN = 1 << 21  # multiply-adds below which a range of rows is not worth a thread
 
 
 def dot(x: Any, y: Any) -> Any:

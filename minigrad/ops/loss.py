@@ -12,7 +12,7 @@ from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from ._call import composed_as
 from .reduction import log_softmax
 
-_GRAIN = 1 << 15  # logits below which a range of rows is not worth a thread
+_GRAIN = 1 << 13  # logits below which a range of rows is not worth a thread
 
 
 def _row_weights(

@@ -9,15 +9,16 @@ import numpy as np
 from .. import kernels
 from ..errors import DTypeError, ShapeError, axes
 from ._call import first_order_only
-from ._sequence import ends, grain, zero_past_end
+from ._sequence import ends, grain, over_time, report, zero_past_end
 from .indexing import add_rows, check_ids
 from .linear import dot
 
 
+@over_time
 @first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
 def lstm(
     x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, ids: Any = None, lengths: Any = None,
-    forget_bias: float = 0.0, flow: Any = None,
+    forget_bias: float = 0.0, flow: Any = None, show_gates: Any = None,
 ) -> Any:  # fmt: skip
     """LSTM over T steps from inputs that are already multiplied by their weights.
 
@@ -28,7 +29,8 @@ def lstm(
     its state is copied through.
     forget_bias: added to the f block.
     flow: called in the backward pass with the norms of the total dL/dh_t and dL/dc_t, an
-    array (2, T): for :mod:`minigrad.watch`.
+    array (2, T); show_gates: called here with the gates i, j, f, o (T, 4, N, H) and c_t
+    (T, N, H).  Both for :mod:`minigrad.watch`.
 
     Returns the outputs (T, N, H), and the last h and c, (N, H) each.
     Raises ShapeError or DTypeError before anything is computed.
@@ -51,6 +53,8 @@ def lstm(
         kernels.lstm_forward, batch, worth,
         rows, which.reshape(steps, batch), stops, shift, w_h, states_h, states_c, gates,
     )  # fmt: skip
+    if show_gates is not None:
+        show_gates(gates, states_c[1:])
 
     def vjp(gs: Any) -> Any:
         d_out, d_h, d_c = gs
@@ -62,7 +66,7 @@ def lstm(
             gates, states_c, stops, w_h, zero_past_end(d_out, lengths), d_h, d_c, d_gates, norms,
         )  # fmt: skip
         if flow is not None:
-            flow(np.sqrt(norms.sum(axis=2)))
+            report(flow, norms, lengths)
         flat = d_gates.reshape(steps * batch, 4 * hidden)
         d_w = dot(states_h[:-1].reshape(steps * batch, hidden).T, flat)
         if ids is None:

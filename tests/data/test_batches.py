@@ -1,11 +1,11 @@
-"""CursorBatches against a literal, slow statement of the document's generator."""
+"""CursorBatches and SequenceBatches against literal, slow statements of the documents' readers."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigrad.data import CursorBatches, encode
+from minigrad.data import CursorBatches, SequenceBatches, encode
 from minigrad.errors import ArgumentError, DataError, DTypeError, ShapeError
 
 
@@ -205,3 +205,82 @@ def test_bad_arguments_are_refused(ids, batch_size, unroll, error, message):
 
 def test_numpy_integers_are_integers():
     assert next(CursorBatches(np.arange(9), np.int32(3), np.uint8(2))).shape == (3, 3)
+
+
+# -- SequenceBatches ---------------------------------------------------------------------------
+
+
+def slow_epoch(ids, batch_size, unroll):
+    """The tutorial's producer, with lists for tensors."""
+    row = len(ids) // batch_size
+    rows = [ids[row * n : row * (n + 1)] for n in range(batch_size)]
+    epoch = []
+    for i in range((row - 1) // unroll):
+        x = [each[i * unroll : (i + 1) * unroll] for each in rows]
+        y = [each[i * unroll + 1 : (i + 1) * unroll + 1] for each in rows]
+        epoch.append((x, y))
+    return epoch
+
+
+@given(length=st.integers(2, 200), batch_size=st.integers(1, 20), unroll=st.integers(1, 40))
+def test_an_epoch_equals_the_documents_producer(length, batch_size, unroll):
+    expected = slow_epoch(list(range(length)), batch_size, unroll)
+    if not expected:
+        with pytest.raises(DataError, match="take a longer text"):
+            SequenceBatches(np.arange(length), batch_size, unroll)
+        return
+    batches = SequenceBatches(np.arange(length), batch_size, unroll)
+    assert len(batches) == len(expected)
+    for _ in range(2):  # every pass is a whole epoch
+        epoch = [(x.tolist(), y.tolist()) for x, y in batches]
+        assert epoch == expected
+
+
+def test_an_epoch_by_hand():
+    batches = SequenceBatches(np.arange(12), batch_size=2, unroll=2)  # rows 0 to 5 and 6 to 11
+    epoch = [(x.tolist(), y.tolist()) for x, y in batches]
+    assert epoch == [
+        ([[0, 1], [6, 7]], [[1, 2], [7, 8]]),
+        ([[2, 3], [8, 9]], [[3, 4], [9, 10]]),
+    ]  # 5 and 11 are targets of no window: the last would need one more
+
+
+def test_the_size_of_an_epoch_of_ptb():
+    assert len(SequenceBatches(np.zeros(929_589, np.int64), 20, 35)) == 1327
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, ">i4"])
+def test_windows_are_fresh_and_of_one_dtype_and_layout(dtype):
+    ids = np.arange(100).astype(dtype)[::-1]
+    batches = SequenceBatches(ids, 1, 9)
+    for x, y in batches:
+        for window in (x, y):
+            assert window.dtype == np.int64 and window.shape == (1, 9)
+            assert window.flags.c_contiguous and window.flags.owndata
+            window[...] = -1
+    assert ids.tolist() == list(range(99, -1, -1))
+
+
+def test_two_passes_at_once_do_not_disturb_each_other():
+    batches = SequenceBatches(np.arange(40), 2, 3)
+    for (x, _), (again, _) in zip(batches, batches, strict=True):
+        np.testing.assert_array_equal(x, again)
+
+
+@pytest.mark.parametrize(
+    ("ids", "batch_size", "unroll", "error", "message"),
+    [
+        (np.arange(71), 2, 35, DataError, "71 entries, which makes 2 rows of 35.* needs 36"),
+        ([], 1, 1, DataError, "0 entries"),
+        (np.arange(9), 0, 1, ArgumentError, "batch_size must be at least 1"),
+        (np.arange(9), 1, -1, ArgumentError, "unroll must be at least 1"),
+        (np.arange(9), 1, 1.0, DTypeError, "unroll must be an integer"),
+        (np.arange(9.0), 1, 1, DTypeError, "float64"),
+        ("abc", 1, 1, DTypeError, "encode it first"),
+        (np.eye(3, dtype=int), 1, 1, ShapeError, r"\(3, 3\)"),
+    ],
+)
+def test_bad_arguments_of_sequences_are_refused(ids, batch_size, unroll, error, message):
+    with pytest.raises(error, match=message) as caught:
+        SequenceBatches(ids, batch_size, unroll)
+    assert str(caught.value).startswith("SequenceBatches: ")

@@ -1,6 +1,7 @@
 """minigrad.data as a package: what it imports, what it ships, and its docstrings' examples."""
 
 import ast
+import configparser
 import doctest
 import hashlib
 import os
@@ -23,7 +24,7 @@ def test_importing_it_does_not_import_matplotlib():
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.name)
-def test_it_stands_on_numpy_the_standard_library_and_errors(file):
+def test_it_stands_on_numpy_the_standard_library_errors_and_files(file):
     siblings = {other.stem for other in FOLDER.glob("*.py")}
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -39,16 +40,32 @@ def test_it_stands_on_numpy_the_standard_library_and_errors(file):
             elif level == 1:
                 assert top in siblings, module
             else:
-                assert (level, module) == (2, "errors"), module
+                assert (level, module) in {(2, "errors"), (2, "files")}, module
 
 
 def test_the_packaged_files_are_those_the_readme_describes():
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    for file in FOLDER.glob("*.gz"):
-        assert f"## {file.name}" in readme
+    data = [*FOLDER.glob("*.gz"), *FOLDER.glob("*.csv")]
+    assert len(data) == 4
+    for file in data:
+        assert f"## {file.name}\n" in readme
         assert hashlib.sha256(file.read_bytes()).hexdigest() in readme
-    for credit in ("Open Knowledge Foundation, Open Shakespeare", "CC BY 2.5", "public domain"):
+        assert f"{file.stat().st_size:,} bytes" in readme
+    for credit in (
+        "Open Knowledge Foundation, Open Shakespeare", "CC BY 2.5", "public domain",
+        "Yann LeCun and Corinna\nCortes", "CC BY-SA 3.0",
+        "E. Alpaydin and C. Kaynak", "CC BY 4.0", "scikit-learn", "R. A. Fisher",
+    ):  # fmt: skip
         assert credit in readme
+
+
+def test_the_package_data_of_setup_cfg_take_every_file_along():
+    setup = configparser.ConfigParser()
+    setup.read(FOLDER.parents[1] / "setup.cfg", encoding="utf-8")
+    patterns = setup["options.package_data"]["minigrad.data"].split(", ")
+    for file in FOLDER.iterdir():
+        if file.is_file() and file.suffix != ".py":
+            assert any(file.match(pattern) for pattern in patterns), file.name
 
 
 def test_every_public_name_is_there_and_documented():

@@ -57,6 +57,132 @@ def _lstm_backward(rng, dtype):
             yield gates, c, ends, w_h, d_out[1:].copy(), dh, dc, d_gates, flow, 0, n
 
 
+# T, N, H, P, peepholes, projection, bound of the cell
+LSTMP_SIZES = [
+    (3, 5, 7, 7, 1, 0, 0.4), (4, 3, 9, 20, 0, 1, np.inf), (1, 1, 1, 1, 1, 1, 0.1),
+    (6, 9, 32, 5, 1, 1, np.inf), (0, 4, 3, 2, 1, 1, 0.5), (2, 3, 4, 4, 0, 0, 0.2),
+]  # fmt: skip
+
+
+def _lstmp_weights(rng, dtype, h, p, peepholes, projection):
+    shapes = [(p, 4 * h), (3, h) if peepholes else (0, 0), (h, p) if projection else (0, 0)]
+    return [(0.3 * rng.standard_normal(s)).astype(dtype) for s in shapes]
+
+
+def _lstmp_forward(rng, dtype):
+    for t, n, h, p, peepholes, projection, clip in LSTMP_SIZES:
+        x, bias, _, _, c, gates = _lstm_arrays(rng, dtype, t, n, h)
+        which = rng.permutation(t * n).reshape(t, n)
+        weights = _lstmp_weights(rng, dtype, h, p, peepholes, projection)
+        states = rng.standard_normal((t + 1, n, p)).astype(dtype), c
+        for ends, start in ((np.full(n, t), 0), (_ends(rng, t, n), n // 3)):
+            rest = gates, start, n
+            yield x.reshape(t * n, 4 * h), which, ends, bias, *weights, dtype(clip), *states, *rest
+
+
+def _lstmp_backward(rng, dtype):
+    for t, n, h, p, peepholes, projection, clip in LSTMP_SIZES:
+        for watched in (True, False):
+            d_gates, _, _, _, c, gates = _lstm_arrays(rng, dtype, t, n, h)
+            gates = (1 / (1 + np.exp(-gates))).astype(dtype)
+            ends = _ends(rng, t, n) if watched else np.full(n, t)
+            over = np.arange(t)[:, None] >= ends
+            gates.swapaxes(1, 2)[over] = np.array([0, 0, 1, 0])[:, None]
+            weights = _lstmp_weights(rng, dtype, h, p, peepholes, projection)
+            d_out, d_h = rng.standard_normal((2, t, n, p)).astype(dtype)
+            dh, dc = (rng.standard_normal((n, size)).astype(dtype) for size in (p, h))
+            m = np.zeros((t, n, h), dtype)
+            flow = np.zeros((2, t, n) if watched else (2, 0, 0), dtype)
+            gradients = d_out, dh, dc, d_gates, m, d_h, flow
+            start = 0 if watched else n // 3
+            yield gates, c, ends, *weights, dtype(clip), *gradients, start, n
+
+
+def _norm_arrays(rng, dtype, t, n, h):
+    """normal, factor, gamma, beta."""
+    normal, factor = rng.standard_normal((t, 5, n, h)), rng.uniform(0.5, 2, (t, 5, n))
+    return [a.astype(dtype) for a in (normal, factor, *rng.standard_normal((2, 5, h)))]
+
+
+def _layer_norm_lstm_forward(rng, dtype):
+    for t, n, h in [(3, 5, 7), (1, 1, 1), (6, 9, 32), (0, 4, 3)]:
+        for watched in (True, False):
+            x, _, w_h, *states, gates = _lstm_arrays(rng, dtype, t, n, h)
+            normal, factor, gamma, beta = _norm_arrays(rng, dtype, t, n, h)
+            ends = _ends(rng, t, n) if watched else np.full(n, t)
+            which = rng.permutation(t * n).reshape(t, n)
+            weights = w_h, gamma, beta, dtype(1e-12)
+            shown, start = (gates, n // 3) if watched else (gates[:0], 0)
+            rest = *states, normal, factor, shown, start, n
+            yield x.reshape(t * n, 4 * h), which, ends, *weights, *rest
+
+
+def _layer_norm_lstm_backward(rng, dtype):
+    for t, n, h in [(3, 5, 7), (1, 1, 1), (6, 9, 32), (0, 4, 3)]:
+        for watched in (True, False):
+            d_gates, _, w_h, d_out, c, _ = _lstm_arrays(rng, dtype, t, n, h)
+            normal, factor, gamma, beta = _norm_arrays(rng, dtype, t, n, h)
+            dh, dc = rng.standard_normal((2, n, h)).astype(dtype)
+            ends = _ends(rng, t, n) if watched else np.full(n, t)
+            flow = np.zeros((2, t, n) if watched else (2, 0, 0), dtype)
+            gradients = d_out[1:].copy(), dh, dc, d_gates, *np.ones((2, 5, n, h), dtype), flow
+            start = 0 if watched else n // 3
+            yield normal, factor, c, ends, w_h, gamma, beta, *gradients, start, n
+
+
+STEP_SIZES = [(3, 5, 7), (1, 1, 1), (15, 5, 4), (6, 23, 32), (0, 4, 3), (2, 5, 33)]  # T, N, H
+
+
+def _states(rng, dtype, t, n, h, gates):
+    """Input rows, which of them, ends, bias and w_h of a recurrence with one state; states."""
+    shapes = [(t * n, gates * h), (gates * h,), (h, gates * h), (t + 1, n, h)]
+    x, bias, w_h, states = (rng.standard_normal(s).astype(dtype) for s in shapes)
+    return x, rng.permutation(t * n).reshape(t, n), _ends(rng, t, n), bias, 0.4 * w_h, states
+
+
+def _rnn_forward(rng, dtype):
+    for t, n, h in STEP_SIZES:
+        for relu in (False, True):
+            *inputs, states = _states(rng, dtype, t, n, h, 1)
+            yield *inputs, relu, states, 0, n
+    yield *inputs, relu, states, 1, n - 1
+    inputs[2] = np.full(n, t)
+    yield *inputs, relu, states, 0, n
+
+
+def _rnn_backward(rng, dtype):
+    for t, n, h in STEP_SIZES:
+        for relu in (False, True):
+            x, _, ends, _, w_h, states = _states(rng, dtype, t, n, h, 1)
+            d_out, d_x = x.reshape(t, n, h), np.full((t, n, h), 7, dtype)
+            dh = rng.standard_normal((n, h)).astype(dtype)
+            flow = np.zeros((1, t, n) if relu else (1, 0, 0), dtype)
+            yield states, ends, w_h, relu, d_out, dh, d_x, flow, 0, n
+    yield states, ends, w_h, relu, d_out, dh, d_x, flow, 1, n - 1
+
+
+def _gru_forward(rng, dtype):
+    for t, n, h in STEP_SIZES:
+        for blocks in (3, 4):
+            x, which, ends, bias, w_h, states = _states(rng, dtype, t, n, h, 3)
+            bias_h = rng.standard_normal(h if blocks == 4 else 0).astype(dtype)
+            gates = np.full((t, blocks, n, h), 7, dtype)
+            yield x, which, ends, bias, bias_h, w_h, states, gates, 0, n
+    yield x, which, ends, bias, bias_h, w_h, states, gates, 1, n - 1
+    yield x, which, np.full(n, t), bias, bias_h, w_h, states, gates, 0, n
+
+
+def _gru_backward(rng, dtype):
+    for t, n, h in STEP_SIZES:
+        for blocks in (3, 4):
+            x, _, _, _, w_h, states = _states(rng, dtype, t, n, h, 3)
+            gates = (1 / (1 + np.exp(-rng.standard_normal((t, blocks, n, h))))).astype(dtype)
+            d_out, dh = rng.standard_normal((t + 1, n, h)).astype(dtype)[1:], states[-1].copy()
+            flow = np.zeros((1, t, n) if blocks == 3 else (1, 0, 0), dtype)
+            yield gates, states, w_h, d_out, dh, x.reshape(t, n, 3 * h), flow, 0, n
+    yield gates, states, w_h, d_out, dh, x.reshape(t, n, 3 * h), flow, 1, n - 1
+
+
 def _logits(rng, dtype):
     for n, v in [(1, 1), (5, 27), (3, 32), (7, 100), (2, 1), (0, 4)]:
         logits = (5 * rng.standard_normal((n, v))).astype(dtype)
@@ -109,11 +235,29 @@ def _ids_within(rng, dtype):
             yield np.array(ids, kind), 5
 
 
+def _count_saturated(rng, dtype):
+    for t, g, n, h in [(3, 4, 5, 7), (1, 1, 1, 1), (6, 2, 3, 40), (0, 3, 2, 2)]:
+        x = rng.random((t, g, n, h)).astype(dtype)
+        x[x < 0.02] = np.nan
+        low, high = np.full(g, 0.1, dtype), np.linspace(0.5, 0.9, g).astype(dtype)
+        for ends in (np.full(n, t), _ends(rng, t, n)):
+            yield x, ends, low, high, np.full((2, t, g), -1)
+
+
 CASES = {
+    "count_saturated": _count_saturated,
     "ids_within": _ids_within,
     "matmul": _matmul,
     "lstm_forward": _lstm_forward,
     "lstm_backward": _lstm_backward,
+    "lstmp_forward": _lstmp_forward,
+    "lstmp_backward": _lstmp_backward,
+    "layer_norm_lstm_forward": _layer_norm_lstm_forward,
+    "layer_norm_lstm_backward": _layer_norm_lstm_backward,
+    "rnn_forward": _rnn_forward,
+    "rnn_backward": _rnn_backward,
+    "gru_forward": _gru_forward,
+    "gru_backward": _gru_backward,
     "cross_entropy_ids": _entropy("ids", False),
     "cross_entropy_ids_backward": _entropy("ids", True),
     "cross_entropy_probs": _entropy("probs", False),

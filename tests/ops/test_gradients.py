@@ -125,6 +125,10 @@ for a, b in [((3,), (2, 3)), ((2, 1), (2, 3)), ((), (2, 2)), ((1, 3), (4, 2, 3))
 case("astype", "to float64", apply(ops.astype, dtype=np.float64), normal(2, 3))
 for axis in (None, 0, -1, (0, 1)):
     case("flip", f"{axis}", apply(ops.flip, axis=axis), normal(3, 4))
+for lengths in (None, np.array([4, 0, 2])):
+    shape = (4, 3, 2) if lengths is not None else (4, 3)
+    reverse = apply(ops.reverse_sequence, lengths=lengths)
+    case("reverse_sequence", f"lengths {lengths}", reverse, normal(*shape))
 for axis in (0, 1, -1):
     sizes = [(2, 3), (2, 3), (2, 3)]
     case("stack", f"{axis}", apply(ops.stack, axis=axis), *(normal(*s) for s in sizes))
@@ -233,6 +237,66 @@ LETTERS = np.array([[0, 2], [2, 2], [1, 0]])
 WEIGHTS = [normal(4, 12), *lstm_arrays(3, 2, 3)[1:]]
 case("lstm", "ids", lambda *xs: mg.apply(ops.lstm, *xs, ids=LETTERS), *WEIGHTS)
 
+
+
+def lstmp_arrays(steps, batch, hidden, size):
+    shapes = [(steps, batch, 4 * hidden), (batch, size), (batch, hidden), (size, 4 * hidden)]
+    return [normal(*s) for s in [*shapes, (4 * hidden,), (3, hidden), (hidden, size)]]
+
+
+for sizes in [(1, 1, 1, 1), (4, 3, 5, 2), (3, 9, 4, 8), (2, 1, 17, 3), (0, 2, 3, 2), (2, 0, 3, 4)]:
+    case("lstmp", f"{sizes}", apply(ops.lstmp, forget_bias=1.0), *lstmp_arrays(*sizes))
+function = apply(ops.lstmp, lengths=ENDS, cell_clip=0.7)
+case("lstmp", "lengths, clipped", function, *lstmp_arrays(4, 3, 5, 2))
+case("lstmp", "peepholes alone", apply(ops.lstmp), *lstmp_arrays(3, 2, 4, 4)[:-1])
+LEAVES = lstmp_arrays(3, 2, 4, 3)
+case("lstmp", "projection alone", lambda *xs: mg.apply(ops.lstmp, *xs[:5], None, xs[5]),
+     *LEAVES[:5], LEAVES[6])  # fmt: skip
+case("lstmp", "clipped alone", apply(ops.lstmp, cell_clip=0.4), *lstmp_arrays(3, 2, 4, 4)[:5])
+WEIGHTS = [normal(4, 12), *lstmp_arrays(3, 2, 3, 2)[1:]]
+case("lstmp", "ids", lambda *xs: mg.apply(ops.lstmp, *xs, ids=LETTERS), *WEIGHTS)
+
+
+def layer_norm_arrays(steps, batch, hidden):
+    return [*lstm_arrays(steps, batch, hidden)[:4], normal(5, hidden), normal(5, hidden)]
+
+
+for sizes in [(1, 1, 1), (4, 3, 5), (3, 9, 8), (2, 1, 17), (0, 2, 3), (2, 0, 3)]:
+    function = apply(ops.layer_norm_lstm, forget_bias=1.0)
+    case("layer_norm_lstm", f"{sizes}", function, *layer_norm_arrays(*sizes))
+function = apply(ops.layer_norm_lstm, lengths=ENDS)
+case("layer_norm_lstm", "lengths", function, *layer_norm_arrays(4, 3, 5))
+function = apply(ops.layer_norm_lstm, epsilon=0.1)
+case("layer_norm_lstm", "epsilon", function, *layer_norm_arrays(3, 2, 4))
+WEIGHTS = [normal(4, 12), *layer_norm_arrays(3, 2, 3)[1:]]
+case("layer_norm_lstm", "ids", apply(ops.layer_norm_lstm, ids=LETTERS), *WEIGHTS)
+
+
+def one_state_arrays(steps, batch, hidden, gates):
+    wide = gates * hidden
+    return [normal(*s) for s in [(steps, batch, wide), (batch, hidden), (hidden, wide), (wide,)]]
+
+
+def gru_arrays(steps, batch, hidden):
+    return [*one_state_arrays(steps, batch, hidden, 3), normal(hidden)]
+
+
+for sizes in [(1, 1, 1), (4, 3, 5), (3, 9, 8), (2, 1, 17), (0, 2, 3), (2, 0, 3)]:
+    case("rnn", f"{sizes}", apply(ops.rnn), *one_state_arrays(*sizes, 1))
+    function = apply(ops.rnn, activation="relu")
+    case("rnn", f"relu {sizes}", function, *one_state_arrays(*sizes, 1))
+    case("gru", f"{sizes}", apply(ops.gru), *one_state_arrays(*sizes, 3))
+    case("gru", f"reset after {sizes}", apply(ops.gru), *gru_arrays(*sizes))
+for op, make in [("rnn", lambda *s: one_state_arrays(*s, 1)), ("gru", gru_arrays)]:
+    function = apply(getattr(ops, op))
+    case(op, "outputs only", lambda *xs, f=function: f(*xs)[0], *make(3, 2, 4))
+    case(op, "last h only", lambda *xs, f=function: f(*xs)[1], *make(3, 2, 4))
+    case(op, "lengths", apply(getattr(ops, op), lengths=ENDS), *make(4, 3, 5))
+    gates = 1 if op == "rnn" else 3
+    leaves = [normal(4, 3 * gates), *make(3, 2, 3)[1:]]
+    case(op, "ids", apply(getattr(ops, op), ids=LETTERS), *leaves)
+case("gru", "lengths, reset before", apply(ops.gru, lengths=ENDS), *one_state_arrays(4, 3, 5, 3))
+
 # -- the tests ------------------------------------------------------------------------------
 
 TABLE = [
@@ -242,7 +306,10 @@ TABLE = [
 ]
 FIRST_ORDER = {op for op in ops.__all__ if hasattr(getattr(ops, op), "first_order_only")}
 TWICE = [p for p in TABLE if p.id.split(":")[0] not in FIRST_ORDER]
-FUSED = ("embedding", "matmul", "linear", "softmax_cross_entropy", "lstm")
+FUSED = (
+    "embedding", "matmul", "linear", "softmax_cross_entropy", "lstm", "lstmp",
+    "layer_norm_lstm", "rnn", "gru",
+)  # fmt: skip
 KERNELS = [p for p in TABLE if p.id.split(":")[0] in FUSED]
 
 

@@ -14,6 +14,7 @@ A *state* is one tensor (N, H), or a tuple of them where there are several parts
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from ... import functional as F
 from ...errors import ArgumentError, DTypeError, ShapeError, axes
+from ...graph import is_grad_enabled, name_state
 from ...tensor import Tensor
 from ..layers import same_dtype
 from ..module import Module, Parameter
@@ -31,9 +33,12 @@ class Recurrent(Module):
 
     ``state_names`` says which parts its state has, ``state_sizes`` how wide each of them is;
     ``output_size`` is the width of the output (the first part of the state).
+    ``gate_kinds`` names the activations inside, in the order in which they are shown to
+    :class:`minigrad.watch.Saturation`, and what each has gone through.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
+    gate_kinds: dict[str, str] = {}  # name -> a key of watch.LIMITS
     input_size: int
     hidden_size: int
     w_x: Parameter  # (D, ...)
@@ -63,6 +68,9 @@ class Recurrent(Module):
 
     # -- parts that kinds use -----------------------------------------------------------
 
+    def _show_gates(self, *activations: Any) -> None:
+        """``step`` calls this with what ``gate_kinds`` names, (N, H) each."""
+
     def _pack(self, parts: Any) -> Any:
         """The parts of a state as the user sees it."""
         return tuple(parts) if len(self.state_names) > 1 else parts[0]
@@ -87,6 +95,7 @@ class Recurrent(Module):
                     f"{axes(getattr(part, 'shape', ()), 'NH')} but the input has batch {batch} and "
                     f"the layer {name} of size {size}"
                 )
+            name_state(part, name)
         return parts
 
     def _is_ids(self, x: Any, letters: str) -> bool:
@@ -111,7 +120,37 @@ class Recurrent(Module):
 
 
 class Cell(Recurrent):
-    """A recurrence called with one time step."""
+    """A recurrence called with one time step.
+
+    ``flow`` and ``gates`` may be set to functions (see :mod:`minigrad.watch`).  Each call
+    then calls ``flow(t, *state)`` with the parts of the new state, and
+    ``gates(t, running, *activations)`` with what ``gate_kinds`` names, (N, H) each;
+    running: (N,) bool, the sequences that have not ended, or None for all.
+    """
+
+    flow: Callable[..., None] | None = None
+    gates: Callable[..., None] | None = None
+    _time = -1
+    _running: np.ndarray | None = None
+    _told: tuple[int, np.ndarray | None] | None = None
+
+    def at(self, t: int, running: np.ndarray | None = None) -> None:
+        """Say that the next call is time step t; ``nn.unroll`` does, for those who watch.
+
+        Without it a call with a state that no op made (none, zeros, a detached one) is step
+        0 of a new window, and any other call the step after the last.
+        running: (N,) bool, the sequences that have not ended before t.
+        """
+        self._told = t, running
+
+    def _next_step(self, parts: tuple[Any, ...]) -> None:
+        fresh = all(getattr(part, "node", None) is None for part in parts)
+        self._time, self._running = self._told or (0 if fresh else self._time + 1, None)
+        self._told = None
+
+    def _show_gates(self, *activations: Any) -> None:
+        if self.gates is not None and is_grad_enabled():
+            self.gates(self._time, self._running, *activations)
 
     def forward(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         """One step.
@@ -121,7 +160,12 @@ class Cell(Recurrent):
         Returns the output (N, H) and the new state.  Raises ShapeError, DTypeError.
         """
         self._is_ids(x, "ND")
-        output, parts = self.step(x, self._parts_of(state, x.shape[0]))
+        parts = self._parts_of(state, x.shape[0])
+        if self.flow is not None or self.gates is not None:
+            self._next_step(parts)
+        output, parts = self.step(x, parts)
+        if self.flow is not None:
+            self.flow(self._time, *parts)
         return output, self._pack(parts)
 
 
@@ -129,12 +173,47 @@ class Layer(Recurrent):
     """A recurrence called with whole sequences: one kernel call for all time steps, each way.
 
     ``flow`` may be set to a function; each backward pass calls it with an array
-    (parts of the state, T), the norms of the total dL/dh_t (and dL/dc_t); see
-    :mod:`minigrad.watch`.
+    (parts of the state, T), the norms of the total dL/dh_t (and dL/dc_t) over the sequences
+    that have not ended.  ``gates`` may be set to a function; each forward pass that is
+    recorded calls it with the lengths (N,), or None, and the activations that ``gate_kinds``
+    names, in blocks (T, gates, N, H) or (T, N, H).  See :mod:`minigrad.watch`.
     """
 
     time_major = False
+    kept_blocks = 0  # arrays (T, N, H) that the op keeps for its backward pass, besides states
     flow: Callable[[np.ndarray], None] | None = None
+    gates: Callable[..., None] | None = None
+
+    def bytes_kept(
+        self, batch: int, steps: int, *, ids: bool = False, lengths: bool = False
+    ) -> int:
+        """Bytes that a call keeps for its backward pass, at most: linear in N and in T.
+
+        batch, steps: N and T.  ids: whether the input will be ids.  lengths: whether
+        lengths will be given.  Parameters, which live anyway, are not counted.
+        :func:`minigrad.watch.memory` counts what a call has kept.
+        """
+        numbers = self.kept_blocks * self.hidden_size + sum(self.state_sizes)  # a row and step
+        if not ids:
+            numbers += self.w_x.shape[1] + self.input_size  # x w_x, and x
+        if not ids and not self.time_major:
+            numbers += self.input_size  # x with time first
+        if lengths:
+            numbers += self.output_size  # outputs with zeros past the end
+        rows = batch * steps
+        before = 2 * batch * sum(self.state_sizes)  # the state at the start, given and copied
+        floats = rows * numbers + before + self.w_h.size + 2 * self.w_h.shape[1]  # w_h, biases
+        integers = rows * (2 if ids else 1) + batch  # ids, where each row is; where sequences end
+        return floats * self.w_h.dtype.itemsize + 8 * integers
+
+    def _watchers(self, lengths: np.ndarray | None) -> dict[str, Any]:
+        """Arguments for the op: to whom it shows gradients and gates; none if nobody asked."""
+        found: dict[str, Any] = {}
+        if self.flow is not None:
+            found["flow"] = self.flow
+        if self.gates is not None and is_grad_enabled():
+            found["show_gates"] = functools.partial(self.gates, lengths)
+        return found
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         """All steps of a batch of sequences.

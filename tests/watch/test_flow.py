@@ -1,6 +1,4 @@
-"""watch: what the recorders keep, and that fused and composed layers tell the same story."""
-
-from types import SimpleNamespace
+"""watch.GradientFlow: what it keeps, and that layers and cells in a loop tell the same story."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import ArgumentError, ShapeError
-from minigrad.watch import ClipTimeline, GradientFlow
+from minigrad.watch import GradientFlow
 
 T, N, D, H = 7, 3, 4, 5
 
@@ -166,12 +164,33 @@ def test_shorter_windows_are_filled_up_with_nan():
     np.testing.assert_array_equal(flow.c, [[1, 1, np.nan], [2, 2, 2]])
 
 
-@pytest.mark.parametrize("shape", [(2,), (3, 4), (2, 3, 4), ()])
+@pytest.mark.parametrize("shape", [(2,), (3, 4), (2, 3, 4), (), (0, 4)])
 def test_norms_of_another_shape_are_refused(shape):
     flow = GradientFlow()
-    with pytest.raises(ShapeError, match=r"\(2, T\)"):
+    with pytest.raises(ShapeError, match=r"\(1, T\) or \(2, T\)"):
         flow.record(np.zeros(shape))
     assert len(flow) == 0
+
+
+def test_a_state_of_one_part_has_no_c():
+    flow = GradientFlow()
+    flow.record(np.ones((1, 3)))
+    assert flow.parts == ("h",) and flow.h.tolist() == [[1, 1, 1]]
+    with pytest.raises(ArgumentError, match="it has no c"):
+        assert flow.c is None
+    with pytest.raises(ShapeError, match=r"must be \(1, T\), got \(2, 3\)"):
+        flow.record(np.ones((2, 3)))
+    assert len(flow) == 1 and flow.steps.tolist() == [0]
+
+
+def test_the_parts_of_a_state_may_not_change_within_a_window():
+    flow, state = GradientFlow(), mg.tensor([[1.0]], requires_grad=True) * 1
+    flow.watch_step(0, state)
+    with pytest.raises(ShapeError, match="2 parts at step 1"):
+        flow.watch_step(1, state, state)
+    for parts in ((), (state,) * 3):
+        with pytest.raises(ShapeError, match="h, or h and c"):
+            flow.watch_step(0, *parts)
 
 
 def test_a_step_left_out_is_refused_by_number():
@@ -181,73 +200,3 @@ def test_a_step_left_out_is_refused_by_number():
     flow.watch_step(0, state, state)
     with pytest.raises(ArgumentError, match="t must be 1.*got 2"):
         flow.watch_step(2, state, state)
-
-
-# -- clipping ---------------------------------------------------------------------------------
-
-
-def report(before, limit=1.0, **shares):
-    scale = min(1.0, limit / before)
-    return SimpleNamespace(
-        before=before, after=before * scale, scale=scale, clipped=scale < 1, shares=shares
-    )
-
-
-def test_clip_timeline_keeps_what_the_reports_say():
-    timeline = ClipTimeline()
-    timeline.record(0, 3.5, report(0.5, w=0.75, b=0.25))
-    timeline.record(10, mg.tensor(2.5), report(4.0, w=1.0))
-    assert len(timeline) == 2
-    assert timeline.steps.tolist() == [0, 10] and timeline.steps.dtype == np.int64
-    assert timeline.loss.tolist() == [3.5, 2.5]
-    assert timeline.before.tolist() == [0.5, 4.0]
-    assert timeline.after.tolist() == [0.5, 1.0]
-    assert timeline.scale.tolist() == [1.0, 0.25]
-    assert timeline.clipped.tolist() == [False, True] and timeline.clipped.dtype == np.bool_
-    np.testing.assert_array_equal(timeline.shares["w"], [0.75, 1.0])
-    np.testing.assert_array_equal(timeline.shares["b"], [0.25, np.nan])
-    assert timeline.fraction_clipped == 0.5
-
-
-def test_clip_timeline_takes_the_report_of_clip_grad_norm():
-    weight = nn.Parameter(np.array([3.0, 4.0]))
-    timeline = ClipTimeline()
-    for step, limit in enumerate((10.0, 1.0)):
-        weight.grad = None
-        loss = (weight * np.array([3.0, 4.0])).sum()
-        loss.backward()
-        timeline.record(step, loss, mg.optim.clip_grad_norm_([weight], limit))
-    np.testing.assert_allclose(timeline.before, [5, 5])
-    np.testing.assert_allclose(timeline.after, [5, 1])
-    np.testing.assert_allclose(timeline.scale, [1, 0.2])
-    assert timeline.clipped.tolist() == [False, True]
-    (share,) = timeline.shares.values()
-    np.testing.assert_allclose(share, [1, 1])
-
-
-def test_running_fraction_is_a_trailing_mean():
-    clipped = np.random.default_rng(0).random(50) < 0.4
-    timeline = ClipTimeline()
-    for step, flag in enumerate(clipped):
-        timeline.record(step, 0.0, report(2.0 if flag else 0.5))
-    expected = [clipped[max(0, i - 6) : i + 1].mean() for i in range(50)]
-    np.testing.assert_allclose(timeline.running_fraction_clipped(7), expected, rtol=1e-14)
-    everything = np.cumsum(clipped) / np.arange(1, 51)
-    np.testing.assert_allclose(timeline.running_fraction_clipped(1000), everything, rtol=1e-14)
-    assert timeline.fraction_clipped == pytest.approx(clipped.mean())
-
-
-def test_an_empty_timeline_has_empty_arrays():
-    timeline = ClipTimeline()
-    assert timeline.fraction_clipped == 0.0
-    assert timeline.running_fraction_clipped().shape == timeline.before.shape == (0,)
-    assert timeline.shares == {}
-    with pytest.raises(ArgumentError, match="at least 1 step"):
-        timeline.running_fraction_clipped(0)
-
-
-def test_what_is_no_report_leaves_the_timeline_as_it_was():
-    timeline = ClipTimeline()
-    with pytest.raises(AttributeError):
-        timeline.record(0, 1.0, 5.0)
-    assert len(timeline) == 0 and timeline.shares == {}

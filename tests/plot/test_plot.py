@@ -1,6 +1,7 @@
 """plot: what stands in the pictures is what was recorded, and every axis says what it is."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,12 +136,14 @@ def test_the_profiles_are_the_medians_of_the_first_and_last_tenth():
 
 
 @pytest.mark.parametrize(
-    ("ratio", "words"), [(1e-4, "fade"), (0.5, "reach the truncation edge"), (100, "explode")]
-)
+    ("ratio", "words"),
+    [(1e-4, "fade .* 0.0001 ×"), (0.5, "reach the truncation edge.* 0.5 ×"),
+     (100, "explode .* 100 ×")],
+)  # fmt: skip
 def test_the_title_says_how_far_gradients_get(ratio, words):
     h = np.tile(np.geomspace(ratio, 1, 8), (10, 1))
     said = title(plot.gradient_flow(flow_of(h, h)))
-    assert words in said and f"{ratio:.2g} ×" in said and "h_{7}" in said
+    assert re.search(words, said) and "h_{7}" in said
     assert title(plot.gradient_flow(flow_of(h, h), title="mine")) == "mine"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,25 +28,35 @@ def _picture() -> type[Figure]:
         """A figure that a notebook shows without pyplot."""
 
         def _repr_png_(self) -> bytes:
-            return png(self)
+            return content(self, "png")
 
     return Picture
 
 
-def new_figure(title: str, height: float) -> Figure:
-    """An empty figure with a title; height in inches."""
+def new_figure(title: str, height: float, width: float = _WIDTH) -> Figure:
+    """An empty figure with a title; height and width in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure = _picture()(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
+    figure = _picture()(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12, fontweight="bold")
+    figure.suptitle(_wrapped(title, int(8.5 * width)), fontsize=12, fontweight="bold")
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as the content of a PNG file."""
+def _wrapped(title: str, letters: int) -> str:
+    """A title in lines that fit; one with mathematical type is left as it is."""
+    lines = title.split("\n")
+    return "\n".join(each if "$" in each else textwrap.fill(each, letters) for each in lines)
+
+
+def content(figure: Figure, kind: str) -> bytes:
+    """The figure as the content of a file.  kind: "png" or "svg"."""
+    import matplotlib
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi="figure")
+    metadata = {"Date": None} if kind == "svg" else None  # the same picture, the same file
+    with matplotlib.rc_context({"svg.hashsalt": "minigrad"}):
+        figure.savefig(buffer, format=kind, dpi="figure", metadata=metadata)
     return buffer.getvalue()
 
 
@@ -75,6 +86,13 @@ def whole_numbers() -> Any:
     return MaxNLocator(8, steps=[1, 2, 5, 10], integer=True)
 
 
+def few_ticks() -> Any:
+    """Ticks for an axis with little room."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(4)
+
+
 def plain_labels(axis: Any, room: float = 1.0) -> None:
     """Ticks of a log axis as 0.02, 0.5, 30; fewer of them on an axis with little room.
 
@@ -95,6 +113,16 @@ def plain_labels(axis: Any, room: float = 1.0) -> None:
 
     axis.set_major_formatter(label)
     axis.set_minor_formatter(label)
+
+
+def short(value: float) -> str:
+    """Three digits, but whole numbers in full: 4.53, 126, 9,870."""
+    return f"{value:,.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"
+
+
+def two_digits(value: float) -> str:
+    """4.5, 130, 2.4e-06."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def smooth(values: np.ndarray) -> np.ndarray:

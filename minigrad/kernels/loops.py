@@ -1,0 +1,140 @@
+"""Loops over numbers that the recurrent kernels share.
+
+Each touches few arrays and counts from zero: then LLVM can check that they do not overlap,
+sees that no index is negative, and makes vector code of it.  A plain number beside a float32
+would make float64 arithmetic of it, hence ``one = x.dtype.type(1)``.
+
+The gates of a time step lie in blocks of (N, H), so that a loop runs over all rows of a range
+at once: most arrays here are such blocks, flat.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from . import elementary, tile
+from .registry import FASTMATH
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + e ** -x) without overflow, for the twins."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def sigmoid_all(x: Any) -> None:
+    """x = sigmoid(x)."""
+    elementary.wide_vectors()
+    for k in range(x.size):
+        x[k] = elementary.sigmoid(x[k])
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def tanh_all(x: Any) -> None:
+    """x = tanh(x)."""
+    elementary.wide_vectors()
+    for k in range(x.size):
+        x[k] = elementary.tanh(x[k])
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def tanh_of(x: Any, y: Any) -> None:
+    """y = tanh(x)."""
+    elementary.wide_vectors()
+    for k in range(x.size):
+        y[k] = elementary.tanh(x[k])
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def copy(x: Any, y: Any) -> None:
+    """y = x."""
+    for k in range(y.size):
+        y[k] = x[k]
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def add(x: Any, y: Any) -> None:
+    """y += x."""
+    for k in range(x.size):
+        y[k] += x[k]
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def times(x: Any, y: Any) -> None:
+    """y *= x."""
+    for k in range(x.size):
+        y[k] *= x[k]
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def square_sum(x: Any) -> Any:
+    """Sum of the squares of x, which is not empty."""
+    total = x[0] * x[0]
+    for k in range(x.size - 1):
+        total += x[k + 1] * x[k + 1]
+    return total
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def add_inputs(x: Any, which: Any, bias: Any, first: int, z: Any, out: Any) -> None:
+    """out = x[which] + bias + z for the columns of one gate, which begin at ``first``.
+
+    x: (M, 4H); which: (n,); bias: (4H,); z: (n, at least H); out: (n, H).
+    """
+    for n in range(out.shape[0]):
+        row = which[n]
+        for k in range(out.shape[1]):
+            column = np.uintp(first) + np.uintp(k)  # unsigned: an index that never wraps
+            out[n, k] = z[n, k] + x[row, column] + bias[column]
+
+
+@numba.njit(nogil=True)
+def pack_gates(w: Any) -> Any:
+    """Panels of w (H, 4H) for each gate apart: four of (P, H, width)."""
+    hidden = w.shape[0]
+    return (
+        tile.pack(w, 0, hidden), tile.pack(w, hidden, hidden),
+        tile.pack(w, 2 * hidden, hidden), tile.pack(w, 3 * hidden, hidden),
+    )  # fmt: skip
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def new_cell(i: Any, j: Any, f: Any, c_before: Any, c: Any) -> None:
+    """c' = f c + i j."""
+    for k in range(c.size):
+        c[k] = f[k] * c_before[k] + i[k] * j[k]
+
+
+@numba.njit(nogil=True)
+def keep_cell(gates: Any) -> None:
+    """Gates (4, H) of one row that leave its cell as it is."""
+    gates[:] = 0
+    gates[2] = 1
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def total_cell_gradient(dh: Any, o: Any, tanh_c: Any, dc: Any) -> None:
+    """dc += what comes through the output gate from dh."""
+    one = dc.dtype.type(1)
+    for k in range(dc.size):
+        dc[k] += dh[k] * o[k] * (one - tanh_c[k] * tanh_c[k])
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def through_sigmoid(upper: Any, factor: Any, y: Any, dz: Any) -> None:
+    """dz = upper * factor * sigmoid', from the sigmoid's value y."""
+    one = dz.dtype.type(1)
+    for k in range(dz.size):
+        dz[k] = upper[k] * factor[k] * y[k] * (one - y[k])
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def through_tanh(upper: Any, factor: Any, y: Any, dz: Any) -> None:
+    """dz = upper * factor * tanh', from the tanh's value y."""
+    one = dz.dtype.type(1)
+    for k in range(dz.size):
+        dz[k] = upper[k] * factor[k] * (one - y[k] * y[k])

@@ -1,0 +1,213 @@
+"""Wrappers of one cell or layer: dropout around it, a shortcut past it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ... import functional as F
+from ...errors import ArgumentError, DTypeError, ShapeError
+from ...tensor import Tensor
+from ..module import Module
+from .base import checked_lengths
+from .compose import Composite, is_cell, is_time_major, named_parts
+
+
+class _Wrapper(Composite):
+    """One cell or layer with something around it; its state is the state inside."""
+
+    def __init__(self, inner: Any) -> None:
+        self.is_cell = is_cell(type(self).__name__, inner)
+        self.inner = inner
+        self.input_size = inner.input_size
+        self.output_size = inner.output_size
+        self.state_names = inner.state_names
+        self.time_major = is_time_major(inner)
+
+    def zero_state(self, batch: int) -> Any:
+        """The state of what is inside, filled with zeros."""
+        return self.inner.zero_state(batch)
+
+    def _refuse_pair(self, what: str) -> None:
+        if self.output_size is None:
+            raise ShapeError(
+                f"{type(self).__name__}: {type(self.inner).__name__} puts out a pair, to which "
+                f"{what} has no meaning; merge the two directions (merge='concat' or 'sum')"
+            )
+
+    def _vectors(self, x: Any, what: str) -> None:
+        """Raise DTypeError for ids, which are names and not quantities."""
+        if x.dtype.kind != "f":
+            raise DTypeError(
+                f"{type(self).__name__}: {what} needs vectors of floats, but x is {x.dtype}; "
+                "look ids up in an nn.Embedding first"
+            )
+
+
+class DropoutWrapper(_Wrapper):
+    """Dropout around a cell or layer, in training only.
+
+    inner: a cell or layer.  input, output, state: probabilities to *drop* a number of its
+    input, of its output, and of the state that goes from step to step (TensorFlow's wrapper
+    asks for those to keep); what stays is divided by 1 - p.  ``eval()`` switches it off.
+
+    State dropout hits h and never the memory c of an LSTM, as in TensorFlow's DropoutWrapper.
+    It acts between steps, inside of a fused layer's one kernel call, so it is for cells only:
+    wrap the cell and run it with :func:`minigrad.nn.unroll`.
+
+    variational: one mask for all steps of a sequence (Gal and Ghahramani 2016), each sequence
+    of a batch with its own; in TensorFlow a batch has one mask for all its sequences.
+    Otherwise each step draws a new one.  For a layer a call is a sequence, and its masks are
+    (1, N, D) instead of (T, N, D).  For a cell :func:`one_sequence` says where one begins and
+    ends; ``unroll`` does that by itself.
+
+    Raises ArgumentError (probabilities outside [0, 1), no generator, state dropout on a layer),
+    DTypeError, ShapeError.
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        input: float = 0.0,
+        output: float = 0.0,
+        state: float = 0.0,
+        variational: bool = False,
+        *,
+        generator: np.random.Generator,
+    ) -> None:
+        super().__init__(inner)
+        self.p = {"input": input, "output": output, "state": state}
+        for name, p in self.p.items():
+            if not isinstance(p, (int, float)) or not 0 <= p < 1:
+                raise ArgumentError(
+                    f"DropoutWrapper: {name} is the probability to drop and must be in [0, 1), "
+                    f"got {p!r}"
+                )
+        if not isinstance(generator, np.random.Generator):
+            raise ArgumentError("DropoutWrapper: pass generator=np.random.default_rng(seed)")
+        if state and not self.is_cell:
+            kind = type(inner).__name__
+            raise ArgumentError(
+                f"DropoutWrapper: state={state:g} acts between time steps, but {kind} is a layer "
+                "that runs over all of them by itself; wrap a cell and run it with nn.unroll: "
+                f"nn.unroll(nn.DropoutWrapper(cell, state={state:g}, generator=...), x)"
+            )
+        if output:
+            self._refuse_pair("output dropout")
+        self.variational = variational
+        self.generator = generator
+        self.masks: dict[Any, np.ndarray] | None = None  # kept for a sequence
+
+    def _run(self, x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
+        if not self.training:
+            return self._call(self.inner, x, state, lengths)
+        if self.p["input"]:
+            self._vectors(x, "input dropout")
+        x = self._drop("input", x)
+        output, state = self._call(self.inner, x, state, lengths)
+        if self.p["state"]:
+            dropped = [
+                part if name == "c" else self._drop("state", part, which)
+                for which, (name, part) in enumerate(named_parts(self.state_names, state))
+            ]
+            state = _packed(self.state_names, iter(dropped))
+        return self._drop("output", output), state
+
+    def _drop(self, what: str, x: Any, which: int = 0) -> Any:
+        """x with some numbers zero and the others scaled up.  which: of several states."""
+        p = self.p[what]
+        if p == 0:
+            return x
+        batch_major = not self.is_cell and not self.time_major
+        shape = (*x.shape[1::-1], *x.shape[2:]) if batch_major else x.shape  # time first
+        if self.variational and not self.is_cell:
+            shape = (1, *shape[1:])
+        masks, key = self._masks(), (what, which, shape, x.dtype)
+        if key not in masks:
+            keep = self.generator.random(shape, dtype=np.float32) >= p
+            masks[key] = keep.astype(x.dtype) / x.dtype.type(1 - p)
+        return x * (masks[key].swapaxes(0, 1) if batch_major else masks[key])
+
+    def _masks(self) -> dict[Any, np.ndarray]:
+        """Where this step's masks are found again by the next one, or by nobody."""
+        if not self.variational:
+            return {}
+        if self.masks is None and self.is_cell:
+            raise ArgumentError(
+                "DropoutWrapper: variational=True keeps one mask for all steps of a sequence, but "
+                "a cell cannot see where a sequence begins; use nn.unroll(cell, x), or put the "
+                "loop over time under 'with nn.one_sequence(cell):'"
+            )
+        return {} if self.masks is None else self.masks
+
+    def extra_repr(self) -> str:
+        """The probabilities to drop that are not zero."""
+        shown = ", ".join(f"{name}={p:g}" for name, p in self.p.items() if p)
+        return shown + (", variational" if self.variational else "")
+
+
+def _packed(names: Any, parts: Iterator[Any]) -> Any:
+    """Tensors in the order of :func:`named_parts` as a state again."""
+    if names == ("h",):
+        return next(parts)
+    return tuple(next(parts) if isinstance(name, str) else _packed(name, parts) for name in names)
+
+
+@contextmanager
+def one_sequence(module: Any) -> Iterator[None]:
+    """``with one_sequence(cell):`` variational dropout masks inside ``cell`` stay the same.
+
+    module: any module; one without DropoutWrapper(variational=True) is left alone.  New masks
+    are drawn by the first step in the block.  A block within a block goes on with its masks, so
+    several calls of ``nn.unroll`` can be parts of one sequence.
+    """
+    begun = [
+        wrapper
+        for wrapper in (module.modules() if isinstance(module, Module) else ())
+        if isinstance(wrapper, DropoutWrapper) and wrapper.variational and wrapper.masks is None
+    ]
+    for wrapper in begun:
+        wrapper.masks = {}
+    try:
+        yield
+    finally:
+        for wrapper in begun:
+            wrapper.masks = None
+
+
+class Residual(_Wrapper):
+    """output = inner(x) + x: a shortcut past a cell or layer (He et al. 2016; for stacks of
+    LSTMs Wu et al. 2016).
+
+    inner: a cell or layer with outputs as wide as its inputs.  Past the end of a sequence the
+    outputs are zero, as they are without it.
+    Raises ShapeError if the sizes differ, DTypeError for ids as inputs.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self._refuse_pair("a sum with x")
+        if inner.input_size != inner.output_size:
+            raise ShapeError(
+                f"Residual: {type(inner).__name__} takes inputs of size {inner.input_size} and "
+                f"puts out {inner.output_size}; a sum needs both to be equal"
+            )
+
+    def _run(self, x: Any, state: Any, lengths: Any) -> tuple[Tensor, Any]:
+        self._vectors(x, "a sum with x")
+        output, state = self._call(self.inner, x, state, lengths)
+        if lengths is not None:
+            x = self._real_steps(x, lengths)
+        return output + x, state
+
+    def _real_steps(self, x: Any, lengths: Any) -> Any:
+        """x with zeros past the end of each sequence."""
+        steps, batch = x.shape[:2] if self.time_major else x.shape[1::-1]
+        lengths = checked_lengths("Residual", lengths, steps, batch)
+        if lengths is None:
+            return x
+        real = np.arange(steps) < lengths[:, None]  # (N, T)
+        return F.where((real.T if self.time_major else real)[:, :, None], x, 0.0)

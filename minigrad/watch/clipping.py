@@ -1,0 +1,102 @@
+"""What clipping did, step by step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+
+
+class ClipTimeline:
+    """What clipping by the global norm did, step by step, beside the loss.
+
+    (Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural
+    networks", is where the clipping comes from.)
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, float, float, float, float, bool]] = []
+        self._shares: list[dict[str, float]] = []
+
+    def record(self, step: int, loss: Any, report: Any) -> None:
+        """Add one training step.
+
+        loss: a number, or a tensor of one.  report: what ``clip_grad_norm_`` returned
+        (before and after: global norms; scale; clipped; shares: a number by parameter name).
+        """
+        self._rows.append(
+            (
+                int(step), float(loss), float(report.before), float(report.after),
+                float(report.scale), bool(report.clipped),
+            )
+        )  # fmt: skip
+        self._shares.append(dict(report.shares))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _column(self, index: int, dtype: Any) -> np.ndarray:
+        return np.array([row[index] for row in self._rows], dtype)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Training steps, (records,) int64."""
+        return self._column(0, np.int64)
+
+    @property
+    def loss(self) -> np.ndarray:
+        """Loss at each step, (records,) float64."""
+        return self._column(1, np.float64)
+
+    @property
+    def before(self) -> np.ndarray:
+        """Global norm of the gradients before clipping, (records,) float64."""
+        return self._column(2, np.float64)
+
+    @property
+    def after(self) -> np.ndarray:
+        """Global norm after clipping, (records,) float64."""
+        return self._column(3, np.float64)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """What the gradients were multiplied by, (records,) float64; 1 where not clipped."""
+        return self._column(4, np.float64)
+
+    @property
+    def clipped(self) -> np.ndarray:
+        """Whether the step was clipped, (records,) bool."""
+        return self._column(5, np.bool_)
+
+    @property
+    def shares(self) -> dict[str, np.ndarray]:
+        """Share of each parameter in the global norm: name to (records,) float64.
+
+        NaN at the steps whose report did not name the parameter.
+        """
+        names = dict.fromkeys(name for shares in self._shares for name in shares)
+        return {
+            name: np.array([shares.get(name, np.nan) for shares in self._shares], np.float64)
+            for name in names
+        }
+
+    @property
+    def fraction_clipped(self) -> float:
+        """Clipped steps over all steps, 0 to 1; 0 if there are none."""
+        return float(np.mean(self.clipped)) if self._rows else 0.0
+
+    def running_fraction_clipped(self, window: int = 100) -> np.ndarray:
+        """Fraction clipped among the last ``window`` steps at each step, (records,) float64.
+
+        At the start, among as many as there are.  Raises ArgumentError unless window >= 1.
+        """
+        if window < 1:
+            raise ArgumentError(
+                f"running_fraction_clipped: window must be at least 1 step, got {window}"
+            )
+        total = np.concatenate([[0], np.cumsum(self.clipped)])
+        last = np.arange(1, len(total))
+        first = np.maximum(last - window, 0)
+        return (total[last] - total[first]) / (last - first)

@@ -1,0 +1,115 @@
+"""What recorders of recurrent layers share: training steps, and finding the layers of a model."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..nn.module import Module
+from ..nn.rnn.base import Cell, Layer
+
+
+class LayerRecorder:
+    """Base of what records one recurrent layer.  ``attach`` watches all layers of a model."""
+
+    _slot = ""  # attribute of layers and cells that takes the function to call
+
+    def __init__(self) -> None:
+        self._steps: list[int] = []
+        self._step: int | None = None
+
+    @classmethod
+    def attach(cls, model: Module) -> Recorders[Any]:
+        """One recorder for each recurrent layer and cell in ``model``, by its dotted name.
+
+        They record from now on until ``detach()``, or until the end of a ``with`` block:
+
+            with watch.GradientFlow.attach(model) as flows:
+                ...
+            flows["decoder.0"].h
+
+        A layer that *is* the model goes by the name of its class.  Raises ArgumentError if
+        the model has no recurrent layer.
+        """
+        found = {
+            name or type(module).__name__: module
+            for name, module in model.named_modules()
+            if isinstance(module, (Cell, Layer))
+        }
+        if not found:
+            raise ArgumentError(
+                f"{cls.__name__}.attach: {type(model).__name__} has no recurrent layer or cell"
+            )
+        return Recorders(cls._slot, {name: (m, cls._of(m)) for name, m in found.items()})
+
+    @classmethod
+    def _of(cls, layer: Cell | Layer) -> Any:
+        """A recorder that fits the layer."""
+        return cls()
+
+    def record(self, *args: Any) -> None:
+        """What a fused layer calls."""
+        raise TypeError(f"{type(self).__name__} does not define record()")
+
+    def watch_step(self, *args: Any) -> None:
+        """What a cell calls at each time step."""
+        raise TypeError(f"{type(self).__name__} does not define watch_step()")
+
+    def tag(self, step: int) -> None:
+        """Say which training step the records from now on belong to.
+
+        Without it records are numbered 0, 1, 2 and so on.
+        """
+        self._step = step
+
+    def _number_record(self) -> None:
+        self._steps.append(len(self._steps) if self._step is None else self._step)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Training step of each record, (records,) int64."""
+        return np.array(self._steps, np.int64)
+
+
+R = TypeVar("R", bound=LayerRecorder)
+
+
+class Recorders(dict[str, R], Generic[R]):
+    """Recorders of the recurrent layers of one model, by name; ``attach`` makes them."""
+
+    def __init__(self, slot: str, watched: dict[str, tuple[Module, R]]) -> None:
+        super().__init__({name: recorder for name, (_, recorder) in watched.items()})
+        self._slot = slot
+        self._before = [(module, vars(module).get(slot)) for module, _ in watched.values()]
+        for module, recorder in watched.values():
+            fused = isinstance(module, Layer)
+            setattr(module, slot, recorder.record if fused else recorder.watch_step)
+
+    def tag(self, step: int) -> None:
+        """Say which training step the records from now on belong to, in all layers."""
+        for recorder in self.values():
+            recorder.tag(step)
+
+    def detach(self) -> None:
+        """Record no more; whoever watched the layers before does so again."""
+        for module, before in self._before:
+            setattr(module, self._slot, before)
+
+    def __enter__(self) -> Recorders[R]:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.detach()
+
+
+def rows(records: list[np.ndarray]) -> np.ndarray:
+    """Arrays (T,) of different lengths as one (records, T) float64, filled up with NaN."""
+    result = np.full((len(records), max((len(r) for r in records), default=0)), np.nan)
+    for row, record in zip(result, records):
+        row[: len(record)] = record
+    return result
