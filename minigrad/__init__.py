@@ -70,7 +70,7 @@ from .tensor import Tensor, apply
 __version__ = "0.1.0"
 
 # imported when they are first asked for, so that importing minigrad itself is quick
-_ON_DEMAND = {"data", "plot", "testing", "watch"}
+_ON_DEMAND = {"data", "nn", "optim", "plot", "testing", "watch"}
 
 
 def __getattr__(name: str) -> Any:

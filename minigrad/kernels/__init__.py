@@ -12,6 +12,7 @@ C channels, K kernel or the inner size of a product.
 import importlib
 from typing import Any
 
+from . import memory
 from .registry import Kernel, mode, record_calls, registry, use
 from .threads import get_num_threads, run_rows, set_num_threads
 
@@ -52,6 +53,8 @@ def load() -> dict[str, Kernel]:
         importlib.import_module(f"{__name__}.{module}")
     return registry
 
+
+memory.keep_freed_memory()
 
 __all__ = [
     "Kernel", "get_num_threads", "load", "mode", "record_calls", "registry", "run_rows",

@@ -134,7 +134,7 @@ def get_num_threads() -> int:
     return _count
 
 
-_ALIGN = 8  # rows of a piece are a multiple of it, as the register tile likes it
+_ALIGN = 4  # rows of a piece are a multiple of it (or of the grain), as the tile likes it
 
 
 def run_rows(kernel: Kernel, rows: int, grain: int, *args: Any) -> None:
@@ -148,7 +148,8 @@ def run_rows(kernel: Kernel, rows: int, grain: int, *args: Any) -> None:
     if rows < 2 * grain or _count == 1 or mode() != "numba":
         kernel(*args, 0, rows)
         return
-    each = -(-rows // (min(_count, rows // grain) * _ALIGN)) * _ALIGN
+    pieces, align = min(_count, rows // grain), min(_ALIGN, grain)
+    each = -(-rows // (pieces * align)) * align
     pieces = -(-rows // each)
     if pieces < 2 or not _in_use.acquire(blocking=False):
         kernel(*args, 0, rows)

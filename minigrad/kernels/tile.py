@@ -72,15 +72,18 @@ def _block(rows: int) -> Any:
     Each operand is an array and the offset of the block's first number in its memory; then
     come the numbers from one row of A to the next, one column of A to the next, one row of
     B to the next and one row of C to the next.  Columns of B and C are contiguous.
+    onto: whether the product is added to something: to D, given like C but with a row distance
+    of its own (0 for one row that all share, a bias).  The chain of additions begins there.
     """
 
     @intrinsic
     def block(
         typingctx: Any, a: Any, a_start: Any, b: Any, b_start: Any, c: Any, c_start: Any,
-        a_row: Any, a_column: Any, b_row: Any, c_row: Any, depth: Any,
+        a_row: Any, a_column: Any, b_row: Any, c_row: Any, depth: Any, onto: Any, d: Any,
+        d_start: Any, d_row: Any,
     ) -> Any:  # fmt: skip
         n = types.intp
-        signature = types.void(a, n, b, n, c, n, n, n, n, n, n)
+        signature = types.void(a, n, b, n, c, n, n, n, n, n, n, types.boolean, d, n, n)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             element = sig.args[0].dtype
@@ -88,7 +91,7 @@ def _block(rows: int) -> Any:
             vector = ir.VectorType(context.get_data_type(element), VECTOR_BYTES // size)
             lanes = range(0, VECTORS * vector.count, vector.count)
             intp = context.get_value_type(types.intp)
-            a_row, a_column, b_row, c_row, depth = args[6:]
+            a_row, a_column, b_row, c_row, depth, onto = args[6:12]
 
             def start(n: int) -> Any:
                 array = context.make_array(sig.args[n])(context, builder, args[n])
@@ -109,6 +112,11 @@ def _block(rows: int) -> Any:
             sums = [[cgutils.alloca_once(builder, vector) for _ in lanes] for _ in range(rows)]
             for slot in sum(sums, []):
                 builder.store(ir.Constant(vector, [0.0] * vector.count), slot)
+            with builder.if_then(builder.trunc(onto, ir.IntType(1))):
+                for r, slots in enumerate(sums):
+                    row = moved(start(12), intp(r), args[14])
+                    for lane, slot in zip(lanes, slots):
+                        builder.store(builder.load(vector_at(row, lane), align=size), slot)
             with cgutils.for_range(builder, depth) as loop:
                 b_k = moved(b_rows, loop.index, b_row)
                 b = [builder.load(vector_at(b_k, lane), align=size) for lane in lanes]
@@ -133,25 +141,32 @@ def _block(rows: int) -> Any:
 
 
 _full_block = _block(ROWS)
+_half_block = _block(ROWS // 2)
 _single_row = _block(1)
 
 
 @numba.njit(nogil=True)
 def _column_of_blocks(
-    a: Any, a_start: int, b: Any, b_start: int, c: Any, c_start: int,
-    a_row: int, a_column: int, b_row: int, c_row: int, depth: int, rows: int,
+    a: Any, a_start: int, b: Any, b_start: int, c: Any, c_start: int, a_row: int, a_column: int,
+    b_row: int, c_row: int, depth: int, rows: int, onto: bool, d: Any, d_start: int, d_row: int,
 ) -> None:  # fmt: skip
     """All rows of one panel: the panel stays in cache while they pass over it."""
-    whole = rows - rows % ROWS
-    for i in range(0, whole, ROWS):
+    done = rows - rows % ROWS
+    for i in range(0, done, ROWS):
         _full_block(
             a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
-            a_row, a_column, b_row, c_row, depth,
+            a_row, a_column, b_row, c_row, depth, onto, d, d_start + i * d_row, d_row,
         )  # fmt: skip
-    for i in range(whole, rows):
+    if rows - done >= ROWS // 2:
+        _half_block(
+            a, a_start + done * a_row, b, b_start, c, c_start + done * c_row,
+            a_row, a_column, b_row, c_row, depth, onto, d, d_start + done * d_row, d_row,
+        )  # fmt: skip
+        done += ROWS // 2
+    for i in range(done, rows):
         _single_row(
             a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
-            a_row, a_column, b_row, c_row, depth,
+            a_row, a_column, b_row, c_row, depth, onto, d, d_start + i * d_row, d_row,
         )  # fmt: skip
 
 
@@ -183,48 +198,100 @@ def product(a: Any, panels: Any, c: Any) -> None:
     for p in range(count):
         _column_of_blocks(
             a, 0, panels, p * depth * step, c, p * step,
-            depth, 1, step, count * step, depth, a.shape[0],
+            depth, 1, step, count * step, depth, a.shape[0], False, c, 0, 0,
         )  # fmt: skip
 
 
 def matmul_twin(
-    a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, c: np.ndarray, start: int,
-    stop: int,
+    a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, bias: np.ndarray, c: np.ndarray,
+    group: int, start: int, stop: int,
 ) -> None:  # fmt: skip
-    """c = a @ b for rows start to stop of c.
+    """c = a @ b + bias for rows start to stop of c; or if ``group`` is not 0 for its columns,
+    from group start to group stop of so many (a multiple of the width of a panel).
 
     a: (M, K), or (K, M) if a_turned; b: (K, P), or (P, K) if b_turned; c: (M, P).  A turned
-    matrix is read as its transpose, without being copied.
+    matrix is read as its transpose, without being copied.  bias: (P,), or (0,) for none.
     """
-    c[start:stop] = (a.T if a_turned else a)[start:stop] @ (b.T if b_turned else b)
+    part = (slice(None), slice(start * group, stop * group)) if group else slice(start, stop)
+    product = (a.T if a_turned else a) @ (b.T if b_turned else b)
+    c[part] = (product + bias if bias.size else product)[part]
+
+
+_WORTH_PACKING = 128  # rows that pass over a panel; fewer read it where it is
+_DEPTH = 256  # rows of a panel that is packed: with 128 bytes in each it fills most of the L1 cache
+
+
+@numba.njit(nogil=True)
+def _pack_panel(b: Any, turned: bool, k: int, first: int, here: int, panel: Any) -> None:
+    """panel (depth, width) = rows from k and ``here`` columns from ``first`` of b, then zeros."""
+    depth, step = panel.shape
+    for j in range(here, step):
+        panel[:, j] = 0
+    if turned:
+        for j in range(here):
+            row = b[first + j, k : k + depth]
+            for i in range(depth):
+                panel[i, j] = row[i]
+    else:
+        for i in range(depth):
+            row = b[k + i, first : first + here]
+            for j in range(here):
+                panel[i, j] = row[j]
 
 
 @kernel(twin=matmul_twin, outputs=("c",))
 def matmul(
-    a: Any, a_turned: bool, b: Any, b_turned: bool, c: Any, start: int, stop: int
-) -> None:
+    a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: Any, group: int, start: int,
+    stop: int,
+) -> None:  # fmt: skip
     step = width(c.dtype)
     columns = c.shape[1]
+    left, right = 0, columns
+    if group:
+        left, right = start * group, min(stop * group, columns)
+        start, stop = 0, c.shape[0]
     rows = stop - start
     depth = a.shape[0] if a_turned else a.shape[1]
     a_row, a_column = (1, a.shape[1]) if a_turned else (a.shape[1], 1)
-    # whole panels of b are read where they are; a turned or ragged one is copied to scratch
-    direct = 0 if b_turned else columns - columns % step
-    for j in range(0, direct, step):
-        _column_of_blocks(
-            a, start * a_row, b, j, c, start * columns + j,
-            a_row, a_column, b.shape[1], columns, depth, rows,
-        )  # fmt: skip
-    panel = np.zeros((depth, step), c.dtype)
-    result = np.empty((rows, step), c.dtype)
-    for first in range(direct, columns, step):
-        here = min(step, columns - first)
-        for k in range(depth):
-            for j in range(here):
-                panel[k, j] = b[first + j, k] if b_turned else b[k, first + j]
-        _column_of_blocks(
-            a, start * a_row, panel, 0, result, 0, a_row, a_column, step, step, depth, rows
-        )
-        for i in range(rows):
-            for j in range(here):
-                c[start + i, first + j] = result[i, j]
+    if depth == 0:
+        c[start:stop, left:right] = 0
+        if bias.size:
+            c[start:stop, left:right] += bias[left:right]
+    buffer = np.empty((min(depth, _DEPTH), step), c.dtype)
+    ragged = columns % step if left < right == columns else 0
+    last = np.empty((rows, step if ragged else 0), c.dtype)  # results of a ragged last panel
+    last_bias = np.zeros(step, c.dtype)
+    flat, shift = c.ravel(), bias.copy()  # of one type, also where the bias is read-only
+    if bias.size and ragged:
+        last_bias[:ragged] = bias[columns - ragged :]
+    # rows of b that are a page apart are never worth reading twice where they are
+    few = rows < _WORTH_PACKING and columns <= 1024
+    for k in range(0, depth, _DEPTH):
+        panel = buffer[: min(_DEPTH, depth - k)]
+        a_start = start * a_row + k * a_column
+        onto = k > 0 or bias.size > 0
+        for first in range(left, right, step):
+            here = min(step, right - first)
+            c_start = start * columns + first
+            d, d_start, d_row = (flat, c_start, columns) if k > 0 else (shift, first, 0)
+            if few and here == step and not b_turned:
+                _column_of_blocks(
+                    a, a_start, b, k * columns + first, c, c_start, a_row, a_column,
+                    columns, columns, panel.shape[0], rows, onto, d, d_start, d_row,
+                )  # fmt: skip
+                continue
+            _pack_panel(b, b_turned, k, first, here, panel)
+            if here == step:
+                _column_of_blocks(
+                    a, a_start, panel, 0, c, c_start, a_row, a_column,
+                    step, columns, panel.shape[0], rows, onto, d, d_start, d_row,
+                )  # fmt: skip
+            else:
+                d, d_start, d_row = (last.ravel(), 0, step) if k > 0 else (last_bias, 0, 0)
+                _column_of_blocks(
+                    a, a_start, panel, 0, last, 0, a_row, a_column,
+                    step, step, panel.shape[0], rows, onto, d, d_start, d_row,
+                )  # fmt: skip
+    for i in range(rows if depth else 0):
+        for j in range(ragged):
+            c[start + i, columns - ragged + j] = last[i, j]

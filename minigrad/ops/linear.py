@@ -10,23 +10,31 @@ import numpy as np
 from .. import kernels
 from ..errors import ArgumentError, ShapeError
 
-# Multiply-adds up to which the register tile is used instead of BLAS.  Small products are
-# a little slower in BLAS, but the reason is another: after each call OpenBLAS's threads spin
-# for a while on the cores that the next kernel's threads need.
-_SMALL = 1 << 24
-_GRAIN = 1 << 21  # multiply-adds below which a range of rows is not worth a thread
+_GRAIN = 1 << 19  # multiply-adds below which a range of rows is not worth a thread
+_GROUP = 32  # columns that one thread computes together
+_NO_BIAS = {np.dtype(kind): np.empty(0, kind) for kind in (np.float32, np.float64)}
 
 
-def dot(x: Any, y: Any) -> Any:
-    """x @ y for matrices (M, K) and (K, P): the tile for small ones, BLAS for large ones."""
-    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray) or x.dtype != y.dtype:
-        return x @ y
-    rows, depth, columns = x.shape[0], x.shape[1], y.shape[1]
-    if x.dtype.kind != "f" or x.dtype.itemsize < 4 or rows * depth * columns > _SMALL:
-        return x @ y
+def dot(x: Any, y: Any, bias: Any = None) -> Any:
+    """x @ y + bias for matrices (M, K) and (K, P), and (P,) or None.
+
+    Floats go to the register tile.  It is as fast as BLAS for the products of these models,
+    adds the bias on its way, and shares the threads of the other kernels: after a call of
+    BLAS those of OpenBLAS spin for a while on the cores that the next kernel needs.
+    """
+    if (
+        not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray)
+        or x.dtype != y.dtype or x.dtype not in _NO_BIAS
+        or (bias is not None and bias.dtype != x.dtype)
+    ):  # fmt: skip
+        return x @ y if bias is None else x @ y + bias
+    (rows, depth), columns = x.shape, y.shape[1]
+    b = _NO_BIAS[x.dtype] if bias is None else np.ascontiguousarray(bias)
     z = np.empty((rows, columns), x.dtype)
-    grain = _GRAIN // (depth * columns + 1) + 1
-    kernels.run_rows(kernels.matmul, rows, grain, *_turned(x), *_turned(y), z)
+    group = _GROUP if rows < columns else 0  # threads share the longer side: they read less
+    count = -(-columns // group) if group else rows
+    grain = _GRAIN // (rows * depth * columns // (count or 1) + 1) + 1
+    kernels.run_rows(kernels.matmul, count, grain, *_turned(x), *_turned(y), b, z, group)
     return z
 
 
@@ -96,12 +104,7 @@ def linear(x: Any, w: Any, b: Any) -> Any:
     shape = x.shape
     count, columns = math.prod(shape[:-1]), w.shape[1]
     flat = x.reshape(count, shape[-1])
-    y = dot(flat, w)
-    if isinstance(y, np.ndarray) and y.dtype == b.dtype:
-        y += b
-    else:
-        y = y + b
-    return y.reshape(*shape[:-1], columns), (
+    return dot(flat, w, b).reshape(*shape[:-1], columns), (
         lambda g: dot(g.reshape(count, columns), w.T).reshape(shape),
         lambda g: dot(flat.T, g.reshape(count, columns)),
         lambda g: g.reshape(count, columns).sum(axis=0),

@@ -219,14 +219,20 @@ def _scatter_add_rows(rng, dtype):
 
 
 def _matmul(rng, dtype):
-    for m, k, p in [(5, 3, 7), (64, 40, 64), (33, 17, 65), (1, 64, 27), (3, 0, 4), (0, 2, 3)]:
+    sizes = [(5, 3, 7), (64, 40, 64), (33, 17, 65), (1, 64, 27), (3, 0, 4), (0, 2, 3)]
+    for m, k, p in [*sizes, (13, 600, 70), (140, 300, 64)]:  # deeper than a packed panel
+        bias = rng.standard_normal(p if m % 2 else 0).astype(dtype)
         for a_turned in (False, True):
             for b_turned in (False, True):
                 a = rng.standard_normal((k, m) if a_turned else (m, k)).astype(dtype)
                 b = rng.standard_normal((p, k) if b_turned else (k, p)).astype(dtype)
-                yield a, a_turned, b, b_turned, np.zeros((m, p), dtype), 0, m
+                yield a, a_turned, b, b_turned, bias, np.zeros((m, p), dtype), 0, 0, m
+                for start, stop in [(0, -(-p // 32)), (1, 2)]:  # groups of columns
+                    c = np.zeros((m, p), dtype)
+                    yield a, a_turned, b, b_turned, bias, c, 32, start, stop
     a, b = rng.standard_normal((20, 6)).astype(dtype), rng.standard_normal((6, 40)).astype(dtype)
-    yield a, False, b, False, np.zeros((20, 40), dtype), 3, 16
+    bias = rng.standard_normal(40).astype(dtype)
+    yield a, False, b, False, bias, np.zeros((20, 40), dtype), 0, 3, 16
 
 
 def _ids_within(rng, dtype):

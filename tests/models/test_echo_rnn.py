@@ -10,7 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, optim, plot
-from models import echo_rnn, sine_to_cosine
+from models import _plots, echo_rnn, sine_to_cosine
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "goldens" / "echo_rnn.npz")
 
@@ -269,6 +269,16 @@ def test_a_window_that_was_closed_does_not_end_training(tmp_path, gui):
     gui.append("close")
     assert _run(tmp_path, "--live", "--steps", "201")["steps"] == 201
     assert gui == ["close", ("show", False), ("draw", 6)]
+
+
+def test_nothing_is_painted_into_a_closed_window(gui):
+    window, painted = _plots.LiveWindow("title", height=4.0), []
+    for number in range(4):
+        if number == 2:
+            gui.append("close")  # as soon as it has been drawn
+        window.draw(lambda figure, n: painted.append(n), number)
+    window.wait()
+    assert painted == [0, 1, 2] and gui[-1] == ("draw", 0)
 
 
 def test_live_without_a_window_is_one_line_and_exit_code_2(tmp_path, capsys):

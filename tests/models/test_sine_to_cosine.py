@@ -97,8 +97,10 @@ def test_layer_and_cell_are_the_same():
     state = mg.tensor(generator.standard_normal((1, 32)))
     outputs, last = model(x, state)
     stepwise, end = nn.unroll(cell, mg.tensor(x), state)
-    np.testing.assert_allclose(outputs.numpy(), model.head(stepwise).numpy(), rtol=1e-12)
-    np.testing.assert_allclose(last.numpy(), end.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(
+        outputs.numpy(), model.head(stepwise).numpy(), rtol=1e-12, atol=1e-15
+    )
+    np.testing.assert_allclose(last.numpy(), end.numpy(), rtol=1e-12, atol=1e-15)
 
 
 def test_errors_by_point_go_on_with_the_state_or_without():
