@@ -41,3 +41,30 @@ def test_check_twin_notices_a_kernel_that_writes_elsewhere(monkeypatch):
 def test_check_twin_of_an_unknown_name():
     with pytest.raises(ArgumentError, match="no kernel 'gather'; there are .*gather_rows"):
         check_twin("gather")
+
+
+def test_long_sums_may_round_by_their_terms_and_no_more():
+    x, y = np.full(3000, 1e4, np.float32), np.zeros(1, np.float32)
+    x[::2] *= -1  # terms of 1e4 whose sum is nearly nothing
+
+    def total_twin(x, y):
+        y[0] = x.sum()
+
+    def rounds(x, y):
+        y[0] = x.sum() + 1
+
+    def wrong(x, y):
+        y[0] = x.sum() + 1000
+
+    for function, magnitude, fits in [
+        (rounds, None, False),
+        (rounds, lambda x, y: np.abs(x).sum(), True),
+        (wrong, lambda x, y: np.abs(x).sum(), False),
+    ]:
+        pair = kernels.Kernel(function, total_twin, ("y",), magnitude=magnitude)
+        pair._choose("check")
+        if fits:
+            pair(x, y)
+        else:
+            with pytest.raises(KernelMismatchError):
+                pair(x, y)

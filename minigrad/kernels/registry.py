@@ -41,12 +41,14 @@ class Kernel:
         twin: Callable[..., Any],
         outputs: tuple[str, ...],
         build: Callable[[Any], Any] = lambda function: function,
+        magnitude: Callable[..., np.ndarray] | None = None,
     ) -> None:
         code = twin.__code__
         self.names = code.co_varnames[: code.co_argcount]
         self.name = twin.__name__.removesuffix("_twin")
         self.function = function
         self.build = build
+        self.magnitude = magnitude
         self.twin = twin
         self.outputs = tuple(self.names.index(name) for name in outputs)
         self.__doc__ = twin.__doc__
@@ -84,14 +86,17 @@ class Kernel:
         with np.errstate(all="ignore"):
             expected = self.twin(*shadow)
         result = self.compiled(*args)
+        magnitude = None if self.magnitude is None else self.magnitude(*shadow)
         for i in self.outputs:
-            self._compare(f"argument {self.names[i]!r}", args[i], shadow[i])
+            self._compare(f"argument {self.names[i]!r}", args[i], shadow[i], magnitude)
         if expected is not None:
             self._compare("the returned value", np.asarray(result), np.asarray(expected))
         return result
 
-    def _compare(self, what: str, fast: np.ndarray, slow: np.ndarray) -> None:
-        difference = compare(fast, slow)
+    def _compare(
+        self, what: str, fast: np.ndarray, slow: np.ndarray, magnitude: np.ndarray | None = None
+    ) -> None:
+        difference = compare(fast, slow, magnitude=magnitude)
         if difference is not None:
             index, error = difference
             raise KernelMismatchError(
@@ -102,12 +107,17 @@ class Kernel:
 
 
 def compare(
-    fast: np.ndarray, slow: np.ndarray, rtol: float | None = None
+    fast: np.ndarray,
+    slow: np.ndarray,
+    rtol: float | None = None,
+    magnitude: np.ndarray | None = None,
 ) -> tuple[tuple[int, ...], float] | None:
     """First index where two arrays differ beyond rounding, with the error; None if nowhere.
 
     The bound is ``rtol`` (1e-4 for float32, 1e-9 for float64, 0 for integers) relative to
     the larger of the value and the largest finite magnitude of its array, over 100.
+    magnitude: for long sums whose terms cancel, the sums of the terms' magnitudes; rounding of
+    a hundredth of ``rtol`` of that is allowed as well.
     """
     if not np.issubdtype(slow.dtype, np.floating):
         wrong = np.atleast_1d(fast != slow)
@@ -119,7 +129,8 @@ def compare(
         scale = np.abs(slow[finite]).max(initial=0.0)
         with np.errstate(invalid="ignore"):
             error = np.abs(np.subtract(fast, slow, dtype=np.float64))
-            near = error <= rtol * np.maximum(np.abs(slow), scale / 100)
+            bound = rtol * np.maximum(np.abs(slow), scale / 100)
+            near = error <= (bound if magnitude is None else bound + rtol / 100 * magnitude)
         same = (fast == slow) | (np.isnan(fast) & np.isnan(slow))
         wrong = np.atleast_1d(~(near & finite | same))
     if not wrong.any():
@@ -141,9 +152,11 @@ def kernel(
     twin: Callable[..., Any],
     outputs: tuple[str, ...],
     fastmath: set[str] | bool = False,
+    magnitude: Callable[..., np.ndarray] | None = None,
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Decorator: compile a function lazily (cached on disk) and pair it with its twin.
 
+    magnitude: function of the same arguments, for comparing the two; see :func:`compare`.
     The compiled function releases the GIL, so that several threads can run it at once.
     """
 
@@ -155,7 +168,7 @@ def kernel(
         return fast
 
     def register(function: Callable[..., Any]) -> Kernel:
-        pair = Kernel(function, twin, outputs, build)
+        pair = Kernel(function, twin, outputs, build, magnitude)
         registry[pair.name] = pair
         return pair
 

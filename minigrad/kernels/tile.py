@@ -5,8 +5,9 @@ registers while the loop over K reads one vector pair of B and one number of A a
 does nothing but fused multiply-adds.  B is copied once into *panels*, slices of ``width``
 columns in which the K rows are contiguous, so that the loop streams through memory.
 
-Every element of C is one chain of multiply-adds in the order of K, whatever the block it
-falls into, so a product cut into row ranges for several threads has the same bits.
+Every element of C is one chain of multiply-adds in the order of K (or a sum of such chains,
+each of a fixed length), whatever the block it falls into, so a product cut into ranges for
+several threads has the same bits.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def _block(rows: int) -> Any:
     come the numbers from one row of A to the next, one column of A to the next, one row of
     B to the next and one row of C to the next.  Columns of B and C are contiguous.
     onto: whether the product is added to something: to D, given like C but with a row distance
-    of its own (0 for one row that all share, a bias).  The chain of additions begins there.
+    of its own (0 for one row that all share, a bias), when the block's own sums are done: sums
+    of sums round less than one long chain.
     """
 
     @intrinsic
@@ -112,11 +114,6 @@ def _block(rows: int) -> Any:
             sums = [[cgutils.alloca_once(builder, vector) for _ in lanes] for _ in range(rows)]
             for slot in sum(sums, []):
                 builder.store(ir.Constant(vector, [0.0] * vector.count), slot)
-            with builder.if_then(builder.trunc(onto, ir.IntType(1))):
-                for r, slots in enumerate(sums):
-                    row = moved(start(12), intp(r), args[14])
-                    for lane, slot in zip(lanes, slots):
-                        builder.store(builder.load(vector_at(row, lane), align=size), slot)
             with cgutils.for_range(builder, depth) as loop:
                 b_k = moved(b_rows, loop.index, b_row)
                 b = [builder.load(vector_at(b_k, lane), align=size) for lane in lanes]
@@ -129,6 +126,12 @@ def _block(rows: int) -> Any:
                             [spread, values, builder.load(slot)],
                         )
                         builder.store(total, slot)
+            with builder.if_then(builder.trunc(onto, ir.IntType(1))):
+                for r, slots in enumerate(sums):
+                    row = moved(start(12), intp(r), args[14])
+                    for lane, slot in zip(lanes, slots):
+                        more = builder.load(vector_at(row, lane), align=size)
+                        builder.store(builder.fadd(builder.load(slot), more), slot)
             for r, slots in enumerate(sums):
                 row = moved(c_rows, intp(r), c_row)
                 for lane, slot in zip(lanes, slots):
@@ -217,6 +220,13 @@ def matmul_twin(
     c[part] = (product + bias if bias.size else product)[part]
 
 
+def _terms(
+    a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, *rest: Any
+) -> np.ndarray:
+    """|a| @ |b|: what rounding of the product is relative to."""
+    return np.abs(a.T if a_turned else a) @ np.abs(b.T if b_turned else b)
+
+
 _WORTH_PACKING = 128  # rows that pass over a panel; fewer read it where it is
 _DEPTH = 256  # rows of a panel that is packed: with 128 bytes in each it fills most of the L1 cache
 
@@ -239,7 +249,7 @@ def _pack_panel(b: Any, turned: bool, k: int, first: int, here: int, panel: Any)
                 panel[i, j] = row[j]
 
 
-@kernel(twin=matmul_twin, outputs=("c",))
+@kernel(twin=matmul_twin, outputs=("c",), magnitude=_terms)
 def matmul(
     a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: Any, group: int, start: int,
     stop: int,
