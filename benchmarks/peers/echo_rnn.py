@@ -67,19 +67,9 @@ def minigrad_step(weights: Weights) -> Any:
 def pytorch_step(weights: Weights) -> Any:
     """PyTorch eager: nn.RNN, fused Adagrad."""
     import torch
-    from torch import nn
     from torch.nn.functional import cross_entropy
 
-    rnn = nn.RNN(1, H)
-    rnn.load_state_dict(
-        {
-            "weight_ih_l0": torch.from_numpy(weights["w_x"].T.copy()),
-            "weight_hh_l0": torch.from_numpy(weights["w_h"].T.copy()),
-            "bias_ih_l0": torch.from_numpy(weights["b_h"]),
-            "bias_hh_l0": torch.zeros(H),
-        }
-    )
-    rnn.bias_hh_l0.requires_grad_(False)  # the model has one bias, not two
+    rnn = tools.torch_rnn(weights)
     head = tools.torch_linear(weights["w"], weights["b"])
     parameters = [p for p in (*rnn.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.Adagrad(

@@ -38,6 +38,23 @@ def torch_linear(weight: np.ndarray, bias: np.ndarray) -> Any:
     return layer
 
 
+def torch_rnn(weights: Weights, batch_first: bool = False) -> Any:
+    """nn.RNN with the weights w_x, w_h, b_h; the second of its two biases is frozen at zero."""
+    import torch
+
+    rnn = torch.nn.RNN(*weights["w_x"].shape, batch_first=batch_first)
+    rnn.load_state_dict(
+        {
+            "weight_ih_l0": torch.from_numpy(weights["w_x"].T.copy()),
+            "weight_hh_l0": torch.from_numpy(weights["w_h"].T.copy()),
+            "bias_ih_l0": torch.from_numpy(weights["b_h"]),
+            "bias_hh_l0": torch.zeros(weights["b_h"].shape),
+        }
+    )
+    rnn.bias_hh_l0.requires_grad_(False)
+    return rnn
+
+
 def torch_lstm(
     layers: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
     forget_bias: float,

@@ -172,23 +172,24 @@ def test_python_threads_may_launch_at_the_same_time(thread_count):
     assert not wrong
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_process_has_threads_of_its_own(thread_count):
-    thread_count(2)
-    kernels.run_rows(touch, 64, 1, np.zeros(64, np.int64))
-    child = os.fork()
-    if child == 0:
-        hits = np.zeros(64, np.int64)
-        kernels.run_rows(touch, 64, 1, hits)
-        os._exit(0 if (hits == 1).all() else 1)
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
-        time.sleep(0.01)
-    else:
-        os.kill(child, 9)
-        pytest.fail("the forked process hangs")
-    assert status == 0
+if hasattr(os, "fork"):
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_a_forked_process_has_threads_of_its_own(thread_count):
+        thread_count(2)
+        kernels.run_rows(touch, 64, 1, np.zeros(64, np.int64))
+        child = os.fork()
+        if child == 0:
+            hits = np.zeros(64, np.int64)
+            kernels.run_rows(touch, 64, 1, hits)
+            os._exit(0 if (hits == 1).all() else 1)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                break
+            time.sleep(0.01)
+        else:
+            os.kill(child, 9)
+            pytest.fail("the forked process hangs")
+        assert status == 0
