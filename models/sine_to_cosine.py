@@ -20,7 +20,8 @@ Beside the document:
 * There is no test.  The metric here is the root mean squared error over the last 10 windows,
   each predicted before its training step.
 * 60 steps with one sequence each are few: twenty seeds end between 0.05 and 0.74 (median
-  0.16; seed 0: 0.32; its stream of random numbers was chosen, among five).  With --steps 600 six seeds end below 0.013.
+  0.16; seed 0: 0.32; its stream of random numbers was chosen, among five).  With --steps 600
+  six seeds end below 0.013.
 """
 
 from __future__ import annotations
