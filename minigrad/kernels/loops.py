@@ -94,8 +94,8 @@ def add_inputs(x: Any, which: Any, bias: Any, first: int, z: Any, out: Any) -> N
 
 @numba.njit(nogil=True)
 def pack_gates(w: Any) -> Any:
-    """Panels of w (H, 4H) for each gate apart: four of (P, H, width)."""
-    hidden = w.shape[0]
+    """Panels of w (K, 4H) for each gate apart: four of (P, K, width)."""
+    hidden = w.shape[1] // 4
     return (
         tile.pack(w, 0, hidden), tile.pack(w, hidden, hidden),
         tile.pack(w, 2 * hidden, hidden), tile.pack(w, 3 * hidden, hidden),

@@ -128,10 +128,7 @@ def lstmp_forward(
     h: Any, c: Any, gates: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     rows, hidden = stop - start, c.shape[2]
-    panels = (
-        tile.pack(w_h, 0, hidden), tile.pack(w_h, hidden, hidden),
-        tile.pack(w_h, 2 * hidden, hidden), tile.pack(w_h, 3 * hidden, hidden),
-    )  # fmt: skip
+    panels = loops.pack_gates(w_h)
     z = np.empty((rows, panels[0].shape[0] * panels[0].shape[2]), w_h.dtype)
     down = tile.pack(w_p, 0, w_p.shape[1])
     projected = np.empty((rows, down.shape[0] * down.shape[2]), w_h.dtype)
