@@ -14,21 +14,29 @@ from typing import Any
 
 from . import errors, functional, kernels
 from .autodiff import grad
+from .captured import capture
 from .creation import from_numpy, manual_seed, ones, randn, tensor, zeros
 from .functional import (
     absolute,
     add,
+    avg_pool2d,
     broadcast_to,
     clip,
     concat,
+    conv2d,
     cos,
     cross_entropy,
     divide,
+    dropout,
     einsum,
+    elu,
     embedding,
     exp,
+    explain_padding,
     expm1,
     flip,
+    gelu,
+    leaky_relu,
     linear,
     log,
     log1p,
@@ -36,6 +44,7 @@ from .functional import (
     logsumexp,
     matmul,
     max,
+    max_pool2d,
     maximum,
     mean,
     min,
@@ -51,6 +60,7 @@ from .functional import (
     sigmoid,
     sin,
     softmax,
+    softplus,
     split,
     sqrt,
     square,
@@ -80,12 +90,13 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Tensor", "absolute", "add", "apply", "broadcast_to", "clip", "concat", "cos",
-    "cross_entropy", "divide", "einsum", "embedding", "enable_grad", "errors", "exp",
-    "expm1", "flip", "from_numpy", "functional", "get_num_threads", "grad", "is_grad_enabled",
-    "kernels", "linear", "log", "log1p", "log_softmax", "logsumexp", "manual_seed", "matmul", "max",
-    "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "negative", "no_grad",
-    "one_hot", "ones", "pad", "power", "randn", "relu", "reshape",
-    "set_num_threads", "sigmoid", "sin", "softmax", "split", "sqrt", "square", "stack",
-    "subtract", "sum", "tanh", "tensor", "transpose", "unstack", "var", "where", "zeros",
+    "Tensor", "absolute", "add", "apply", "avg_pool2d", "broadcast_to", "capture", "clip",
+    "concat", "conv2d", "cos", "cross_entropy", "divide", "dropout", "einsum", "elu", "embedding",
+    "enable_grad", "errors", "exp", "explain_padding", "expm1", "flip", "from_numpy",
+    "functional", "gelu", "get_num_threads", "grad", "is_grad_enabled", "kernels", "leaky_relu",
+    "linear", "log", "log1p", "log_softmax", "logsumexp", "manual_seed", "matmul", "max",
+    "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "negative",
+    "no_grad", "one_hot", "ones", "pad", "power", "randn", "relu", "reshape", "set_num_threads",
+    "sigmoid", "sin", "softmax", "softplus", "split", "sqrt", "square", "stack", "subtract",
+    "sum", "tanh", "tensor", "transpose", "unstack", "var", "where", "zeros",
 ]  # fmt: skip

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from .errors import DTypeError, GraphError, ShapeError
-from .graph import Node, call_site, enable_grad
+from .graph import Node, call_site, enable_grad, refuse_on_tape
+from .recording import cannot_repeat, reshaped, summed
 
 # -- the walk -------------------------------------------------------------------------------
 
@@ -30,12 +31,14 @@ def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
     axes = tuple(range(extra)) + tuple(
         i + extra for i, (n, s) in enumerate(pairs) if n != s
     )
-    return np.reshape(np.sum(gradient, axis=axes), shape)
+    return reshaped(summed(gradient, axes), shape)
 
 
-def _fit(node: Node, gradient: Any, variable: Any) -> Any:
-    """Bring a vjp's result to the shape and dtype of the input it belongs to."""
-    shape, dtype = variable.array.shape, variable.array.dtype
+def fit(node: Any, gradient: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """Bring a vjp's result to the shape and dtype of the input it belongs to.
+
+    node: has the attributes name, args and outputs of a :class:`minigrad.graph.Node`.
+    """
     if gradient.shape != shape:
         try:
             gradient = unbroadcast(gradient, shape)
@@ -55,6 +58,7 @@ def _fit(node: Node, gradient: Any, variable: Any) -> Any:
                 f"the vjp of {node.name} returned a {gradient.dtype} gradient for a {dtype} input"
             )
         gradient = gradient.astype(dtype)
+        cannot_repeat()
     return gradient
 
 
@@ -94,6 +98,7 @@ def walk(
     Returns (variable, gradient) pairs, each gradient in memory of its own.  Nothing but
     the nodes is changed, so a failing walk leaves every ``.grad`` as it was.
     """
+    refuse_on_tape("walks back through the graph")
     site = call_site()
     pending: dict[Node, list[Any]] = {}  # gradient of each output, as far as it is known
     heap: list[tuple[int, Node]] = []
@@ -149,7 +154,9 @@ def walk(
                 continue  # a wanted variable beyond which nothing is: not walked, so not freed
         vjp = node.replayed() if replay else node.vjp
         incoming: Any = slots[0]
-        if node.many:
+        if node.many and getattr(node.op, "takes_gaps", False):
+            incoming = slots
+        elif node.many:
             incoming = tuple(
                 np.zeros(shape, dtype) if g is None else g
                 for g, (shape, dtype, _) in zip(slots, node.outputs)
@@ -164,10 +171,10 @@ def walk(
             if type(gradients) is not tuple:
                 gradients = (gradients,)
         for parent, gradient in zip(parents, gradients):
-            if parent is not None:
+            if parent is not None and gradient is not None:
                 array = parent.array
                 if gradient.shape != array.shape or gradient.dtype != array.dtype:
-                    gradient = _fit(node, gradient, parent)
+                    gradient = fit(node, gradient, array.shape, array.dtype)
                 deliver(parent, gradient)
         if not retain:
             node.release(site)

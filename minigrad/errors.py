@@ -40,6 +40,10 @@ class InplaceError(GraphError):
     """Data that a pending backward pass needs was changed, or may not be changed."""
 
 
+class CaptureError(GraphError):
+    """A function does something that a replay of its recorded ops would not repeat."""
+
+
 class NonFiniteError(MinigradError, ArithmeticError):
     """A NaN or an infinity where only finite numbers make sense."""
 
@@ -50,6 +54,10 @@ class KernelMismatchError(MinigradError, AssertionError):
 
 class GradcheckError(MinigradError, AssertionError):
     """An analytic gradient and a central difference disagree."""
+
+
+class PatternWarning(UserWarning):
+    """A loss put together in a way that trains badly; see :mod:`minigrad.patterns`."""
 
 
 def axes(shape: tuple[int, ...], names: str | None = None) -> str:

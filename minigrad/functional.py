@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from . import numpy_protocol, ops
+from . import numpy_protocol, ops, patterns
 from .errors import ArgumentError, DTypeError, ShapeError
 from .methods import ALIASES
+from .ops._windows import explain_padding as explain_padding
+from .ops.dropout import Memory
 from .ops.indexing import check_ids
 from .tensor import Tensor, apply
 
@@ -38,8 +40,9 @@ def _lift_all(*several: Callable[..., Any]) -> list[Callable[..., Any]]:
 add, subtract, multiply, divide = _lift_all(ops.add, ops.subtract, ops.multiply, ops.divide)
 power, negative, absolute = _lift_all(ops.power, ops.negative, ops.absolute)
 square, sqrt, exp, expm1 = _lift_all(ops.square, ops.sqrt, ops.exp, ops.expm1)
-log, log1p, sin, cos = _lift_all(ops.log, ops.log1p, ops.sin, ops.cos)
+log1p, sin, cos = _lift_all(ops.log1p, ops.sin, ops.cos)
 tanh, sigmoid, relu = _lift_all(ops.tanh, ops.sigmoid, ops.relu)
+leaky_relu, elu, gelu, softplus = _lift_all(ops.leaky_relu, ops.elu, ops.gelu, ops.softplus)
 maximum, minimum, clip = _lift_all(ops.maximum, ops.minimum, ops.clip)
 where = _lift(ops.where)
 sum, mean, var, max, min = _lift_all(ops.sum, ops.mean, ops.var, ops.max, ops.min)
@@ -47,6 +50,14 @@ softmax, log_softmax, logsumexp = _lift_all(ops.softmax, ops.log_softmax, ops.lo
 reshape, broadcast_to, flip = _lift_all(ops.reshape, ops.broadcast_to, ops.flip)
 transpose, pad, split, unstack = _lift_all(ops.transpose, ops.pad, ops.split, ops.unstack)
 matmul, linear, embedding = _lift_all(ops.matmul, ops.linear, ops.embedding)
+layer_norm = _lift(ops.layer_norm)
+conv2d, max_pool2d, avg_pool2d = _lift_all(ops.conv2d, ops.max_pool2d, ops.avg_pool2d)
+
+
+@functools.wraps(ops.log)
+def log(x: Any) -> Tensor:
+    patterns.look_at_log(x)
+    return apply(ops.log, x)
 
 
 def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
@@ -57,6 +68,11 @@ def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
     return apply(ops.stack, *tensors, axis=axis)
+
+
+def attend(query: Any, keys: Any, values: Any, lengths: Any = None) -> tuple[Tensor, Tensor]:
+    """softmax(query keys^T) values: contexts and alignments; see :func:`minigrad.ops.attend`."""
+    return apply(ops.attend, query, keys, values, lengths=lengths)
 
 
 def einsum(subscripts: str, *tensors: Any) -> Tensor:
@@ -75,11 +91,44 @@ def cross_entropy(
 
     logits: (..., V); target: (...) class ids or (..., V) distributions; weight: (...) one
     number for each row; reduction: "mean", "sum" or "none".
+
+    Warns (PatternWarning) of logits that come out of a softmax or a relu.
     """
+    patterns.look_at_logits(logits)
     plain = getattr(target, "array", target), getattr(weight, "array", weight)
     return apply(
         ops.softmax_cross_entropy, logits, target=plain[0], weight=plain[1],
         ignore_index=ignore_index, reduction=reduction,
+    )  # fmt: skip
+
+
+def dropout(x: Any, p: float = 0.5, *, generator: np.random.Generator) -> Tensor:
+    """Each number is 0 with probability ``p``, else divided by 1 - p; see ops.dropout.
+
+    x: (...) float.  Every call draws x.size numbers, also one with p = 0.
+    """
+    return apply(ops.dropout, x, p=p, generator=generator, memory=Memory())
+
+
+def batch_norm(
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    training: bool = True,
+    momentum: float = 0.1,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """Each channel with mean 0 and variance 1, times gamma plus beta; see ops.batch_norm.
+
+    x: (..., C); gamma, beta: (C,).
+    running_mean, running_var: (C,) arrays or tensors, changed in place in training.
+    """
+    running = [getattr(value, "array", value) for value in (running_mean, running_var)]
+    return apply(
+        ops.batch_norm, x, gamma, beta, running_mean=running[0], running_var=running[1],
+        training=training, momentum=momentum, epsilon=epsilon,
     )  # fmt: skip
 
 
@@ -89,20 +138,13 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
     prediction, target: equal shapes.  Losses never broadcast: (N, 1) against (N,) would
     compare everything with everything.  Raises ShapeError with the remedy.
     """
-    shapes = np.shape(prediction), np.shape(target)
-    if shapes[0] != shapes[1]:
-        raise ShapeError(
-            f"mse_loss: prediction is {shapes[0]} but target is {shapes[1]}; losses do not "
-            f"broadcast, reshape one of them (for example target.reshape{shapes[0]})"
-        )
-    difference = apply(ops.square, apply(ops.subtract, prediction, target))
-    if reduction == "none":
-        return difference
-    if reduction not in ("mean", "sum"):
-        raise ArgumentError(
-            f"mse_loss: reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
-        )
-    return difference.mean() if reduction == "mean" else difference.sum()
+    prediction, target = _as_arrays(prediction), _as_arrays(target)
+    return apply(ops.squared_error, prediction, target, reduction=reduction)
+
+
+def _as_arrays(value: Any) -> Any:
+    """A list or a number as an array; anything else as it is."""
+    return value if hasattr(value, "shape") else np.asarray(value, dtype=np.float32)
 
 
 def one_hot(ids: Any, classes: int, dtype: Any = np.float32) -> Tensor:

@@ -20,11 +20,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import GraphError, InplaceError
+from .errors import CaptureError, GraphError, InplaceError
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -33,6 +33,7 @@ tick = itertools.count(1).__next__  # the one clock; next() on a count is atomic
 
 class _Mode(threading.local):
     grad = True
+    tape: list[Any] | None = None  # where minigrad.capture has ops written down
 
 
 mode = _Mode()
@@ -122,6 +123,29 @@ class Storage:
 
 class _Changes:
     last = 0  # tick of the last in-place change anywhere
+    switches = 0  # how often a module was told to behave differently
+
+
+def note_switch() -> None:
+    """Say that modules behave differently from now on (training, who watches)."""
+    _Changes.switches += 1
+
+
+def switches() -> int:
+    """A number that is another one after every :func:`note_switch`."""
+    return _Changes.switches
+
+
+def refuse_on_tape(what: str) -> None:
+    """Raise if the ops of this thread are being recorded by :func:`minigrad.capture`.
+
+    For everything that a replay of the ops would leave out.
+    """
+    if mode.tape is not None:
+        raise CaptureError(
+            f"capture: the function {what} (at {spell_site(call_site())}), which replaying its "
+            "ops would not repeat; do that outside"
+        )
 
 
 def mark_changed(
@@ -131,6 +155,8 @@ def mark_changed(
 
     site: where, if the caller has looked it up already.
     """
+    if mode.tape is not None:
+        refuse_on_tape(f"changes data in place ({how})")
     storage.changed = _Changes.last = tick()
     if storage.array is not None and storage.array is not array:
         # two places were written to: take all of the memory for changed
@@ -182,6 +208,22 @@ def name_state(variable: Any, name: str) -> None:
         if not hasattr(node, "states"):
             node.states = {}
         node.states.setdefault(variable.slot, name)
+
+
+# -- calls written down for a replay ---------------------------------------------------------
+
+
+class Call(NamedTuple):
+    """One call of an op as :func:`minigrad.tensor.apply` saw it, for :mod:`minigrad.program`."""
+
+    op: Callable[..., Any]
+    args: tuple[Any, ...]  # what was given: variables, arrays, numbers
+    values: list[Any]  # what the op was called with: their arrays, and the rest
+    params: dict[str, Any]
+    parents: list[Any]  # variables that want a gradient; None in the other places
+    outputs: tuple[Any, ...]  # variables
+    node: Node | None
+    many: bool
 
 
 # -- nodes ----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import ops
+from . import ops, patterns
 from .errors import DTypeError, IndexRangeError, InplaceError, MinigradError, ShapeError
 from .graph import mark_changed, mode
 
@@ -139,15 +139,22 @@ class Methods:
 
     __neg__ = _method(ops.negative)
     __abs__ = abs = _method(ops.absolute)
-    exp, log, sqrt, square = _methods(ops.exp, ops.log, ops.sqrt, ops.square)
+    exp, sqrt, square = _methods(ops.exp, ops.sqrt, ops.square)
     sin, cos, tanh = _methods(ops.sin, ops.cos, ops.tanh)
     sigmoid, relu, clip = _methods(ops.sigmoid, ops.relu, ops.clip)
+    leaky_relu, elu = _methods(ops.leaky_relu, ops.elu)
+    gelu, softplus = _methods(ops.gelu, ops.softplus)
     sum, mean, var = _methods(ops.sum, ops.mean, ops.var)
     max, min = _methods(ops.max, ops.min)
     softmax, log_softmax = _methods(ops.softmax, ops.log_softmax)
     logsumexp = _method(ops.logsumexp)
     astype, flip, split, unstack = _methods(ops.astype, ops.flip, ops.split, ops.unstack)
     matmul, pad = _methods(ops.matmul, ops.pad)
+
+    def log(self) -> Any:
+        """Natural logarithm.  Warns (PatternWarning) of one of a softmax."""
+        patterns.look_at_log(self)
+        return self.apply(ops.log, self)
 
     def pow(self, exponent: Any) -> Any:
         """self ** exponent."""

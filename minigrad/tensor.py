@@ -11,7 +11,7 @@ import numpy as np
 
 from . import autodiff, numpy_protocol, ops
 from .errors import ArgumentError, DTypeError, GraphError, InplaceError, MinigradError, ShapeError
-from .graph import Node, Storage, mark_changed, mode
+from .graph import Call, Node, Storage, mark_changed, mode, refuse_on_tape
 from .methods import Methods, explained
 from .numpy_protocol import as_array
 
@@ -54,6 +54,7 @@ def apply(op: Callable[..., Any], *args: Any, **params: Any) -> Any:
         _wrap(np.asarray(y) if y.__class__ is not np.ndarray else y, values, args, op)
         for y in (result if many else (result,))
     )
+    node = None
     if record and mode.grad:
         node = Node(
             op, args, parents, params, vjp,
@@ -64,6 +65,8 @@ def apply(op: Callable[..., Any], *args: Any, **params: Any) -> Any:
                 y.requires_grad = True
                 y.node = node
                 y.slot = slot
+    if mode.tape is not None:
+        mode.tape.append(Call(op, args, values, params, parents, outputs, node, many))
     return outputs if many else outputs[0]
 
 
@@ -328,6 +331,7 @@ class Tensor(Methods):
         """
         if not self.requires_grad:
             raise GraphError("register_hook: this tensor does not require a gradient")
+        refuse_on_tape("registers a hook")
 
         def run(gradient: Any) -> Any:
             # copies: what the hook keeps or returns again is not the memory that .grad adds to

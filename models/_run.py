@@ -25,6 +25,7 @@ import platform
 import sys
 import tempfile
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -120,6 +121,24 @@ def whole_number(least: int) -> Callable[[str], int]:
     return read
 
 
+def real_number(above: float, most: float = math.inf) -> Callable[[str], float]:
+    """A ``type=`` for arguments: a finite number larger than ``above`` and at most ``most``."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (above < value <= most and math.isfinite(value)):
+            limit = f" and at most {most:g}" if math.isfinite(most) else ""
+            raise argparse.ArgumentTypeError(
+                f"must be a number larger than {above:g}{limit}, got {text!r}"
+            )
+        return value
+
+    return read
+
+
 class Run:
     """One run of a model.  args: the parsed arguments; out: the folder for its files."""
 
@@ -135,6 +154,7 @@ class Run:
         self._loop: Callable[[], Any] = lambda: None  # weak reference to the generator
         self._bar: Any = None
         self._notes: dict[str, Any] = {}
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Run:
         self._undo.enter_context(kernels.use(self.args.kernels))
@@ -222,6 +242,24 @@ class Run:
     def untimed(self) -> Iterator[None]:
         """``with run.untimed():`` for what is not training: evaluation, samples."""
         with self._stopwatch.paused():
+            yield
+
+    @contextmanager
+    def lesson(self) -> Iterator[None]:
+        """``with run.lesson():`` for what is wrong on purpose.
+
+        A warning that comes up in the block is printed as part of the lesson, once in a run.
+        """
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if str(message) not in self._warned:
+                self._warned.add(str(message))
+                self.say(f"{category.__name__}: {message}")
+
+        with warnings.catch_warnings():
+            for kind in (UserWarning, RuntimeWarning):
+                warnings.simplefilter("always", kind)
+            warnings.showwarning = show
             yield
 
     @property

@@ -70,7 +70,7 @@ def steepened(weights: Weights) -> Weights:
 FLOPS = tools.lstm_flops(T, N, 0, H) + 2 * 3 * T * N * H * V
 
 
-def minigrad_step(weights: Weights) -> Step:
+def minigrad_step(weights: Weights, captured: bool = False) -> Step:
     """minigrad: the fused LSTM layer, as models/char_lm.py uses it."""
     import minigrad as mg
     from minigrad import nn, optim
@@ -82,12 +82,17 @@ def minigrad_step(weights: Weights) -> Step:
     head.load_state_dict({"weight": weights["w"], "bias": weights["b"]})
     parameters = [*lstm.parameters(), *head.parameters()]
     optimizer = optim.SGD(parameters, lr=LEARNING_RATE)
-    state: Any = None
+    state = lstm.zero_state(N)
+
+    def loss_of(window: np.ndarray, state: Any) -> Any:
+        outputs, state = lstm(window[:-1], state)
+        return mg.cross_entropy(head(outputs), window[1:]), state
+
+    forward = mg.capture(loss_of) if captured else loss_of
 
     def step(window: np.ndarray) -> Any:
         nonlocal state
-        outputs, (h, c) = lstm(window[:-1], state)
-        loss = mg.cross_entropy(head(outputs), window[1:])
+        loss, (h, c) = forward(window, state)
         optimizer.zero_grad()
         loss.backward()
         optim.clip_grad_norm_(parameters, MAX_NORM)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 import os
 import sys
@@ -55,6 +57,8 @@ def contenders(case: ModuleType, threads: int) -> dict[str, tuple[Any, Callable[
                 found[title] = (maker, torch_threads(count))
         else:
             found[name] = (maker, None)
+            if "captured" in inspect.signature(maker).parameters:
+                found[f"{name}, captured"] = (functools.partial(maker, captured=True), None)
     return found
 
 
@@ -137,7 +141,8 @@ def run(case: ModuleType, name: str, options: Any) -> tuple[int, dict[str, Any]]
     if not np.isfinite(list(final.values())).all():
         print(f"{name}: the training that was timed diverged: {final}", file=sys.stderr)
         return 2, {}
-    reference = report.fastest([who for who in steps if who != "minigrad"] or list(steps))
+    peers = [who for who in steps if not who.startswith("minigrad")]
+    reference = report.fastest(peers or list(steps))
     print(report.table(reference))
     _, microseconds, _ = report[reference].quartiles
     print(

@@ -40,7 +40,7 @@ def draw_batches(rng: np.random.Generator, count: int) -> list[tuple[np.ndarray,
     return [(np.ascontiguousarray(a), np.ascontiguousarray(b)) for a, b in zip(x, y)]
 
 
-def minigrad_step(weights: Weights) -> Any:
+def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     """minigrad: the fused layer, as models/echo_rnn.py uses it."""
     import minigrad as mg
     from minigrad import nn, optim
@@ -49,12 +49,17 @@ def minigrad_step(weights: Weights) -> Any:
     rnn.load_state_dict({"w_x": weights["w_x"], "w_h": weights["w_h"], "bias": weights["b_h"]})
     w, b = nn.Parameter(weights["w"]), nn.Parameter(weights["b"])
     optimizer = optim.Adagrad([*rnn.parameters(), w, b], lr=RATE)
-    state: Any = None
+    state: Any = rnn.zero_state(N)
+
+    def loss_of(bits: np.ndarray, echo: np.ndarray, state: Any) -> Any:
+        outputs, state = rnn(bits, state)
+        return mg.cross_entropy(mg.linear(outputs, w, b), echo), state
+
+    forward = mg.capture(loss_of) if captured else loss_of
 
     def step(bits: np.ndarray, echo: np.ndarray) -> float:
         nonlocal state
-        outputs, state = rnn(bits, state)
-        loss = mg.cross_entropy(mg.linear(outputs, w, b), echo)
+        loss, state = forward(bits, echo, state)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

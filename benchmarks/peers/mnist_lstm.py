@@ -46,7 +46,7 @@ def draw_batches(rng: np.random.Generator, count: int) -> list[tuple[np.ndarray,
     return list(zip(images.astype(np.float32), rng.integers(0, CLASSES, (count, N))))
 
 
-def minigrad_step(weights: Weights) -> Any:
+def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     """minigrad: the fused layer, as models/mnist_lstm.py uses it."""
     import minigrad as mg
     from minigrad import nn, optim
@@ -60,10 +60,14 @@ def minigrad_step(weights: Weights) -> Any:
     model = nn.ModuleList([dense_in, lstm, dense_out])
     optimizer = optim.Adam(model.parameters(), lr=RATE)
 
-    def step(images: np.ndarray, labels: np.ndarray) -> float:
-        rows = np.ascontiguousarray(images.swapaxes(0, 1))
+    def loss_of(rows: np.ndarray, labels: np.ndarray) -> Any:
         outputs, _ = lstm(dense_in(rows))
-        loss = mg.cross_entropy(dense_out(outputs[-1]), labels)
+        return mg.cross_entropy(dense_out(outputs[-1]), labels)
+
+    forward = mg.capture(loss_of) if captured else loss_of
+
+    def step(images: np.ndarray, labels: np.ndarray) -> float:
+        loss = forward(np.ascontiguousarray(images.swapaxes(0, 1)), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -47,7 +47,7 @@ def steepened(weights: Weights) -> Weights:
     return weights | {"w": 10 * weights["w"]}
 
 
-def minigrad_step(weights: Weights, dropout: float = 0.0) -> Any:
+def minigrad_step(weights: Weights, dropout: float = 0.0, captured: bool = False) -> Any:
     """minigrad: fused layers, as models/ptb_lm.py uses them."""
     import minigrad as mg
     from minigrad import nn, optim
@@ -63,16 +63,21 @@ def minigrad_step(weights: Weights, dropout: float = 0.0) -> Any:
     dense.load_state_dict({"weight": weights["w"], "bias": weights["b"]})
     parameters = nn.ModuleList([embedding, *layers, dense]).parameters()
     optimizer = optim.SGD(parameters, lr=RATE)
-    state: Any = [None] * L
+    state: Any = [layer.zero_state(N) for layer in layers]
 
-    def step(inputs: np.ndarray, targets: np.ndarray) -> float:
-        nonlocal state
+    def loss_of(inputs: np.ndarray, targets: np.ndarray, state: Any) -> Any:
         values, after = drop(embedding(inputs)), []
         for layer, before in zip(layers, state):
             values, carried = layer(values, before)
             values = drop(values)
             after.append(carried)
-        loss = mg.cross_entropy(dense(values), targets, reduction="sum") / N
+        return mg.cross_entropy(dense(values), targets, reduction="sum") / N, after
+
+    forward = mg.capture(loss_of) if captured else loss_of
+
+    def step(inputs: np.ndarray, targets: np.ndarray) -> float:
+        nonlocal state
+        loss, after = forward(inputs, targets, state)
         optimizer.zero_grad()
         loss.backward()
         optim.clip_grad_norm_(parameters, MAX_NORM)

@@ -39,7 +39,7 @@ def draw_batches(rng: np.random.Generator, count: int) -> list[tuple[np.ndarray,
     return [(np.ascontiguousarray(v[:, :T, None]), v[:, T:].copy()) for v in values]
 
 
-def minigrad_step(weights: Weights) -> Any:
+def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     """minigrad: two fused layers, as models/sine_lstm.py uses them."""
     import minigrad as mg
     from minigrad import nn, optim
@@ -54,10 +54,15 @@ def minigrad_step(weights: Weights) -> Any:
     model = nn.ModuleList([*layers, head])
     optimizer = optim.Adagrad(model.parameters(), lr=RATE)
 
-    def step(x: np.ndarray, y: np.ndarray) -> float:
+    def loss_of(x: np.ndarray, y: np.ndarray) -> Any:
         outputs, _ = layers[0](x)
         outputs, _ = layers[1](outputs)
-        loss = mg.mse_loss(head(outputs[:, -1]), y)
+        return mg.mse_loss(head(outputs[:, -1]), y)
+
+    forward = mg.capture(loss_of) if captured else loss_of
+
+    def step(x: np.ndarray, y: np.ndarray) -> float:
+        loss = forward(x, y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

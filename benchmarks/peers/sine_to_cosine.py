@@ -40,7 +40,7 @@ def draw_batches(rng: np.random.Generator, count: int) -> list[tuple[np.ndarray,
     return [(np.sin(x), np.cos(x)) for x in place]
 
 
-def minigrad_step(weights: Weights) -> Any:
+def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     """minigrad: the fused layer, as models/sine_to_cosine.py uses it."""
     import minigrad as mg
     from minigrad import nn, optim
@@ -51,12 +51,17 @@ def minigrad_step(weights: Weights) -> Any:
     head = nn.Linear(H, 1, generator=rng)
     head.load_state_dict({"weight": weights["w"], "bias": weights["b"]})
     optimizer = optim.Adam([*rnn.parameters(), *head.parameters()], lr=RATE)
-    state: Any = None
+    state: Any = rnn.zero_state(N)
+
+    def loss_of(x: np.ndarray, y: np.ndarray, state: Any) -> Any:
+        outputs, state = rnn(x, state)
+        return mg.mse_loss(head(outputs), y), state
+
+    forward = mg.capture(loss_of) if captured else loss_of
 
     def step(x: np.ndarray, y: np.ndarray) -> float:
         nonlocal state
-        outputs, state = rnn(x, state)
-        loss = mg.mse_loss(head(outputs), y)
+        loss, state = forward(x, y, state)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

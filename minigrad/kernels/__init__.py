@@ -19,15 +19,32 @@ from .threads import get_num_threads, run_rows, set_num_threads
 # Module -> its kernels.  A module is imported when one of them is first asked for: Numba's
 # decorators take their time, and no program needs them all.
 _MODULES = {
+    "activations": (
+        "elu", "elu_backward", "gelu", "gelu_backward", "gelu_tanh", "gelu_tanh_backward",
+        "leaky_relu", "leaky_relu_backward", "relu", "relu_backward", "softplus",
+        "softplus_backward",
+    ),
+    "attention": ("attend_backward", "attend_forward"),
+    "conv": (
+        "conv2d_bias_gradient", "conv2d_forward", "conv2d_input_gradient", "conv2d_weight_gradient",
+    ),
     "cross_entropy": (
         "cross_entropy_ids", "cross_entropy_ids_backward", "cross_entropy_probs",
         "cross_entropy_probs_backward",
     ),
+    "dropout": ("dropout_backward", "dropout_forward", "pcg64_state", "pcg64_stream"),
     "embedding": ("gather_rows", "ids_within", "scatter_add_rows"),
     "gru": ("gru_backward", "gru_forward"),
     "layer_norm_lstm": ("layer_norm_lstm_backward", "layer_norm_lstm_forward"),
     "lstm": ("lstm_backward", "lstm_forward"),
     "lstmp": ("lstmp_backward", "lstmp_forward"),
+    "normalise": (
+        "batch_moments", "batch_norm_backward", "batch_norm_forward", "batch_sums",
+        "layer_norm_backward", "layer_norm_forward",
+    ),
+    "pool": (
+        "avg_pool2d_backward", "avg_pool2d_forward", "max_pool2d_backward", "max_pool2d_forward",
+    ),
     "rnn": ("rnn_backward", "rnn_forward"),
     "saturation": ("count_saturated",),
     "tile": ("matmul",),

@@ -6,6 +6,7 @@ import functools
 import pathlib
 import sys
 import threading
+import types
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numba
 import numpy as np
 from numba.core import event
 
+from .. import recording
 from ..errors import ArgumentError, KernelMismatchError
 
 MODES = ("numba", "numpy", "check")
@@ -72,7 +74,10 @@ class Kernel:
         return self._run(*args)
 
     def __call__(self, *args: Any) -> Any:
-        return self._run(*args)
+        result = self._run(*args)
+        if recording.now.calls is not None:
+            recording.note(self._run, args, result)
+        return result
 
     def __repr__(self) -> str:
         return f"<kernel {self.name}({', '.join(self.names)})>"
@@ -139,13 +144,31 @@ def compare(
     return tuple(int(i) for i in index), float(np.asarray(error)[index])
 
 
-@functools.cache
-def _sources() -> str:
-    """Checksum of every source file of the kernels."""
+_CODE_FREE = {f"{__package__}.{name}" for name in ("threads", "memory")}
+
+
+def _sources(function: Callable[..., Any]) -> str:
+    """Checksum of the files of this folder that a kernel is made of."""
+    found: set[str] = set()
+    names = [function.__globals__]
+    while names:
+        for value in list(names.pop().values()):
+            if isinstance(value, types.ModuleType):
+                module = value.__name__
+            else:  # a function of a neighbour, as it is or compiled
+                module = getattr(getattr(value, "py_func", value), "__module__", None) or ""
+            if module.startswith(f"{__package__}.") and module not in found | _CODE_FREE:
+                found.add(module)
+                names.append(vars(sys.modules[module]))
     checksum = 0
-    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
-        checksum = zlib.crc32(path.read_bytes(), checksum)
+    for module in sorted(found | {function.__module__}):
+        checksum = zlib.crc32(_source(module), checksum)
     return f"minigrad {checksum:08x}"
+
+
+@functools.cache
+def _source(module: str) -> bytes:
+    return pathlib.Path(sys.modules[module].__file__ or "").read_bytes()
 
 
 def kernel(
@@ -163,8 +186,8 @@ def kernel(
     def build(function: Callable[..., Any]) -> Any:
         fast = numba.njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy")(function)
         # Numba's cache looks for changes in the kernel's own file only, but kernels inline
-        # functions of their neighbours: here any change in this folder compiles anew.
-        fast._cache._cache_file._source_stamp = _sources()
+        # functions of their neighbours: here a change in any of those compiles anew.
+        fast._cache._cache_file._source_stamp = _sources(function)
         return fast
 
     def register(function: Callable[..., Any]) -> Kernel:

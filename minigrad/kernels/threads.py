@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import recording
 from ..errors import ArgumentError
 from .registry import Kernel, mode
 
@@ -143,11 +144,17 @@ def run_rows(kernel: Kernel, rows: int, grain: int, *args: Any) -> None:
     grain: rows below which a piece is not worth a thread of its own.  Whoever finds the
     threads busy (another Python thread uses them) does all rows itself.
     """
+    if rows < 2 * max(grain, 1) or _count == 1 or mode() != "numba":
+        kernel(*args, 0, rows)
+    elif recording.now.calls is None:
+        _run_rows(kernel, rows, grain, args)
+    else:
+        recording.do(_run_rows, kernel, rows, grain, args)
+
+
+def _run_rows(kernel: Kernel, rows: int, grain: int, args: tuple[Any, ...]) -> None:
     global _team
     grain = max(grain, 1)
-    if rows < 2 * grain or _count == 1 or mode() != "numba":
-        kernel(*args, 0, rows)
-        return
     pieces, align = min(_count, rows // grain), min(_ALIGN, grain)
     each = -(-rows // (pieces * align)) * align
     pieces = -(-rows // each)

@@ -67,12 +67,14 @@ def _spread(builder: Any, number: Any, vector: Any) -> Any:
     return builder.shuffle_vector(first, first, lanes)
 
 
-def _block(rows: int) -> Any:
+def _block(rows: int, scattered: bool = False) -> Any:
     """Intrinsic for one block: C[rows, width] = A[rows, depth] @ B[depth, width].
 
     Each operand is an array and the offset of the block's first number in its memory; then
     come the numbers from one row of A to the next, one column of A to the next, one row of
     B to the next and one row of C to the next.  Columns of B and C are contiguous.
+    scattered: A is no matrix in memory, but A[i, k] is at the place a_row[i] + a_column[k]
+    from a_start on: two tables (intp) instead of the two distances.
     onto: whether the product is added to something: to D, given like C but with a row distance
     of its own (0 for one row that all share, a bias), when the block's own sums are done: sums
     of sums round less than one long chain.
@@ -85,7 +87,8 @@ def _block(rows: int) -> Any:
         d_start: Any, d_row: Any,
     ) -> Any:  # fmt: skip
         n = types.intp
-        signature = types.void(a, n, b, n, c, n, n, n, n, n, n, types.boolean, d, n, n)
+        of_a = (a_row, a_column) if scattered else (n, n)
+        signature = types.void(a, n, b, n, c, n, *of_a, n, n, n, types.boolean, d, n, n)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             element = sig.args[0].dtype
@@ -95,9 +98,11 @@ def _block(rows: int) -> Any:
             intp = context.get_value_type(types.intp)
             a_row, a_column, b_row, c_row, depth, onto = args[6:12]
 
+            def memory(n: int) -> Any:
+                return context.make_array(sig.args[n])(context, builder, args[n]).data
+
             def start(n: int) -> Any:
-                array = context.make_array(sig.args[n])(context, builder, args[n])
-                return builder.gep(array.data, [args[n + 1]])
+                return builder.gep(memory(n), [args[n + 1]])
 
             def moved(pointer: Any, *offset: Any) -> Any:
                 product = offset[0]
@@ -105,20 +110,28 @@ def _block(rows: int) -> Any:
                     product = builder.mul(product, factor)
                 return builder.gep(pointer, [product])
 
+            def entry(n: int, index: Any) -> Any:
+                return builder.load(builder.gep(memory(n), [index]))
+
             def vector_at(pointer: Any, lane: int) -> Any:
                 return builder.bitcast(moved(pointer, intp(lane)), vector.as_pointer())
 
-            a_rows = [moved(start(0), intp(r), a_row) for r in range(rows)]
+            if scattered:
+                a_rows = [moved(start(0), entry(6, intp(r))) for r in range(rows)]
+            else:
+                a_rows = [moved(start(0), intp(r), a_row) for r in range(rows)]
             b_rows, c_rows = start(2), start(4)
             # stack slots here, registers after LLVM's mem2reg
             sums = [[cgutils.alloca_once(builder, vector) for _ in lanes] for _ in range(rows)]
             for slot in sum(sums, []):
                 builder.store(ir.Constant(vector, [0.0] * vector.count), slot)
             with cgutils.for_range(builder, depth) as loop:
-                b_k = moved(b_rows, loop.index, b_row)
+                k = loop.index
+                to_k = entry(7, k) if scattered else builder.mul(k, a_column)
+                b_k = moved(b_rows, k, b_row)
                 b = [builder.load(vector_at(b_k, lane), align=size) for lane in lanes]
                 for row, slots in zip(a_rows, sums):
-                    one = builder.load(moved(row, loop.index, a_column))
+                    one = builder.load(moved(row, to_k))
                     spread = _spread(builder, one, vector)
                     for slot, values in zip(slots, b):
                         total = builder.call(
@@ -146,6 +159,8 @@ def _block(rows: int) -> Any:
 _full_block = _block(ROWS)
 _half_block = _block(ROWS // 2)
 _single_row = _block(1)
+_scattered_block = _block(ROWS, scattered=True)
+_scattered_half = _block(ROWS // 2, scattered=True)
 
 
 @numba.njit(nogil=True)
@@ -170,6 +185,30 @@ def _column_of_blocks(
         _single_row(
             a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
             a_row, a_column, b_row, c_row, depth, onto, d, d_start + i * d_row, d_row,
+        )  # fmt: skip
+
+
+@numba.njit(nogil=True)
+def scattered_product(
+    a: Any, a_start: int, rows: Any, columns: Any, b: Any, b_start: int, b_row: int, c: Any,
+    onto: bool, d: Any, d_row: int,
+) -> None:  # fmt: skip
+    """c = A @ b (+ d if onto), where A[i, k] = a[a_start + rows[i] + columns[k]].
+
+    rows: (M,) intp, M a multiple of ROWS / 2; columns: (K,) intp; a, b, c, d: flat, with rows
+    of c ``width`` apart, those of b and d as said.
+    """
+    step, depth = width(c.dtype), columns.size
+    done = rows.size - rows.size % ROWS
+    for i in range(0, done, ROWS):
+        _scattered_block(
+            a, a_start, b, b_start, c, i * step, rows[i:], columns, b_row, step, depth, onto,
+            d, i * d_row, d_row,
+        )  # fmt: skip
+    if done < rows.size:
+        _scattered_half(
+            a, a_start, b, b_start, c, done * step, rows[done:], columns, b_row, step, depth, onto,
+            d, done * d_row, d_row,
         )  # fmt: skip
 
 
@@ -228,15 +267,16 @@ def _terms(
 
 
 _WORTH_PACKING = 128  # rows that pass over a panel; fewer read it where it is
-_DEPTH = 256  # rows of a panel that is packed: with 128 bytes in each it fills most of the L1 cache
+DEPTH = 256  # rows of a panel that is packed: with 128 bytes in each it fills most of the L1 cache
 
 
 @numba.njit(nogil=True)
-def _pack_panel(b: Any, turned: bool, k: int, first: int, here: int, panel: Any) -> None:
+def pack_panel(b: Any, turned: bool, k: int, first: int, here: int, panel: Any) -> None:
     """panel (depth, width) = rows from k and ``here`` columns from ``first`` of b, then zeros."""
     depth, step = panel.shape
-    for j in range(here, step):
-        panel[:, j] = 0
+    for i in range(depth if here < step else 0):
+        for j in range(here, step):
+            panel[i, j] = 0
     if turned:
         for j in range(here):
             row = b[first + j, k : k + depth]
@@ -267,7 +307,7 @@ def matmul(
         c[start:stop, left:right] = 0
         if bias.size:
             c[start:stop, left:right] += bias[left:right]
-    buffer = np.empty((min(depth, _DEPTH), step), c.dtype)
+    buffer = np.empty((min(depth, DEPTH), step), c.dtype)
     ragged = columns % step if left < right == columns else 0
     last = np.empty((rows, step if ragged else 0), c.dtype)  # results of a ragged last panel
     last_bias = np.zeros(step, c.dtype)
@@ -276,8 +316,8 @@ def matmul(
         last_bias[:ragged] = bias[columns - ragged :]
     # rows of b that are a page apart are never worth reading twice where they are
     few = rows < _WORTH_PACKING and columns <= 1024
-    for k in range(0, depth, _DEPTH):
-        panel = buffer[: min(_DEPTH, depth - k)]
+    for k in range(0, depth, DEPTH):
+        panel = buffer[: min(DEPTH, depth - k)]
         a_start = start * a_row + k * a_column
         onto = k > 0 or bias.size > 0
         for first in range(left, right, step):
@@ -290,7 +330,7 @@ def matmul(
                     columns, columns, panel.shape[0], rows, onto, d, d_start, d_row,
                 )  # fmt: skip
                 continue
-            _pack_panel(b, b_turned, k, first, here, panel)
+            pack_panel(b, b_turned, k, first, here, panel)
             if here == step:
                 _column_of_blocks(
                     a, a_start, panel, 0, c, c_start, a_row, a_column,

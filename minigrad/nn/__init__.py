@@ -1,6 +1,8 @@
 """Layers and models: modules, their parameters and how they start."""
 
-from . import init
+from . import init, seq2seq
+from .activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from .conv import AvgPool2d, Conv2d, Flatten, MaxPool2d
 from .layers import Dropout, Embedding, Linear
 from .module import Module, ModuleList, Parameter, Sequential
 from .rnn import (
@@ -24,8 +26,9 @@ from .rnn import (
 )
 
 __all__ = [
-    "Bidirectional", "Dropout", "DropoutWrapper", "Embedding", "GRU", "GRUCell", "LSTM",
-    "LSTMCell", "LayerNormLSTM", "LayerNormLSTMCell", "Linear", "Module", "ModuleList",
-    "Parameter", "RNN", "RNNCell", "Residual", "Sequential", "Stacked", "TBPTT", "detach", "init",
-    "last_output", "one_sequence", "unroll",
+    "AvgPool2d", "Bidirectional", "Conv2d", "Dropout", "DropoutWrapper", "ELU", "Embedding",
+    "Flatten", "GELU", "GRU", "GRUCell", "LSTM", "LSTMCell", "LayerNormLSTM", "LayerNormLSTMCell",
+    "LeakyReLU", "Linear", "MaxPool2d", "Module", "ModuleList", "Parameter", "RNN", "RNNCell",
+    "ReLU", "Residual", "Sequential", "Sigmoid", "Softplus", "Stacked", "TBPTT", "Tanh", "detach",
+    "init", "last_output", "one_sequence", "seq2seq", "unroll",
 ]  # fmt: skip

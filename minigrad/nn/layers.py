@@ -115,8 +115,7 @@ class Dropout(Module):
             raise DTypeError("Dropout: x must be a float tensor")
         if not self.training or self.p == 0:
             return x
-        keep = self.generator.random(x.shape, dtype=np.float32) >= self.p
-        return x * (keep.astype(x.dtype) / x.dtype.type(1 - self.p))
+        return F.dropout(x, self.p, generator=self.generator)
 
     def extra_repr(self) -> str:
         """The probability to drop."""

@@ -1,15 +1,15 @@
-"""Module and Parameter: where weights live, under dotted names."""
+"""Module, Parameter and Buffer: where weights live, under dotted names."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..graph import mark_changed
+from ..graph import mark_changed, note_switch
 from ..tensor import Tensor
 
 
@@ -35,14 +35,34 @@ class Parameter(Tensor):
         return f"Parameter({self.name or 'unnamed'}, shape={self.shape}, dtype={self.dtype})"
 
 
+class Buffer(Tensor):
+    """A tensor that a module owns and saves, but that nobody learns: a running mean, say.
+
+    data: as for Tensor.  No gradient goes into it.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, dtype: Any = None) -> None:
+        super().__init__(data, dtype=dtype)
+
+
 class Module:
-    """Base of layers and models: attributes that are parameters or modules are its parts.
+    """Base of layers and models: parameters, buffers and modules among its attributes are its
+    parts.
 
     Subclasses define ``forward``; calling the module calls it.  Parameters are listed in
     the order in which they were assigned, which makes state and updates reproducible.
     """
 
     training = True
+    # attributes that change what the module does without being handed to an op
+    switches: ClassVar[tuple[str, ...]] = ("training",)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.switches and getattr(self, name) is not value:
+            note_switch()
+        super().__setattr__(name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every subclass says."""
@@ -75,15 +95,28 @@ class Module:
         """This module and all below it."""
         return (module for _, module in self.named_modules())
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Parameters with dotted names (``lstm.w_h``); a shared one comes once."""
+    def _named(self, kind: type) -> Iterator[tuple[str, Any]]:
+        """Parts of one kind here and below, with dotted names; a shared one comes once."""
         seen: set[int] = set()
         for prefix, module in self.named_modules():
             for key, part in module._parts():
-                if isinstance(part, Parameter) and id(part) not in seen:
+                if isinstance(part, kind) and id(part) not in seen:
                     seen.add(id(part))
-                    part.name = f"{prefix}.{key}" if prefix else key
-                    yield part.name, part
+                    yield (f"{prefix}.{key}" if prefix else key), part
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Parameters with dotted names (``lstm.w_h``); a shared one comes once."""
+        for name, part in self._named(Parameter):
+            part.name = name
+            yield name, part
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """Buffers with dotted names (``norm.running_mean``); a shared one comes once."""
+        return self._named(Buffer)
+
+    def register_buffer(self, name: str, data: Any) -> None:
+        """Own ``data`` (as for Tensor) as a buffer: ``self.name = Buffer(data)``."""
+        setattr(self, name, Buffer(data))
 
     def parameters(self) -> list[Parameter]:
         """The parameters, in the order of their names' first assignment."""
@@ -114,31 +147,42 @@ class Module:
         return self
 
     def double(self) -> Module:
-        """All parameters in float64 (new arrays; gradients are dropped).  Returns itself."""
+        """All parameters, and buffers of floats, in float64 (new arrays; gradients are dropped).
+
+        Returns itself.
+        """
         return self._convert(np.float64)
 
     def float(self) -> Module:
-        """All parameters in float32 (new arrays; gradients are dropped).  Returns itself."""
+        """All parameters, and buffers of floats, in float32 (new arrays; gradients are dropped).
+
+        Returns itself.
+        """
         return self._convert(np.float32)
 
     def _convert(self, dtype: Any) -> Module:
-        for parameter in self.parameters():
-            parameter.array = parameter.array.astype(dtype)
-            parameter.grad = None
-            mark_changed(parameter.storage, parameter.array, "conversion of the module")
+        for part in self._owned().values():
+            if part.dtype.kind == "f":
+                part.array = part.array.astype(dtype)
+                part.grad = None
+                mark_changed(part.storage, part.array, "conversion of the module")
         return self
 
+    def _owned(self) -> dict[str, Tensor]:
+        """Parameters, then buffers, by dotted name."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters by dotted name."""
-        return {name: p.array.copy() for name, p in self.named_parameters()}
+        """Copies of all parameters, and then of all buffers, by dotted name."""
+        return {name: part.array.copy() for name, part in self._owned().items()}
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
-        """Set parameters from ``state`` (name -> array).
+        """Set parameters and buffers from ``state`` (name -> array).
 
         strict: refuse missing and unknown names.  Every difference in names, shapes and
         kinds is listed in one ArgumentError or ShapeError, and then nothing is changed.
         """
-        own = dict(self.named_parameters())
+        own = self._owned()
         given = {name: np.asarray(value) for name, value in state.items()}
         wrong = [f"missing: {name}" for name in own if strict and name not in given]
         wrong += [f"unknown: {name}" for name in given if strict and name not in own]
@@ -146,18 +190,22 @@ class Module:
             raise ArgumentError("load_state_dict: " + "; ".join(wrong))
         both = [(name, own[name], given[name]) for name in own if name in given]
         wrong = [
-            f"{name}: {value.shape} for a parameter of shape {parameter.shape}"
-            for name, parameter, value in both
-            if value.shape != parameter.shape
+            f"{name}: {value.shape} for one of shape {part.shape}"
+            for name, part, value in both
+            if value.shape != part.shape
         ]
         if wrong:
             raise ShapeError("load_state_dict: " + "; ".join(wrong))
-        wrong = [f"{name}: {value.dtype}" for name, _, value in both if value.dtype.kind != "f"]
+        wrong = [
+            f"{name}: {value.dtype} for {part.dtype}"
+            for name, part, value in both
+            if value.dtype.kind != part.dtype.kind
+        ]
         if wrong:
-            raise DTypeError("load_state_dict: not floats: " + "; ".join(wrong))
-        for _, parameter, value in both:
-            parameter.array[...] = value
-            mark_changed(parameter.storage, parameter.array, "load_state_dict()")
+            raise DTypeError("load_state_dict: " + "; ".join(wrong))
+        for _, part, value in both:
+            part.array[...] = value
+            mark_changed(part.storage, part.array, "load_state_dict()")
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__}({self.extra_repr()}"]

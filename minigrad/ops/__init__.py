@@ -19,6 +19,10 @@ made of NumPy functions; ``op.first_order_only = "what to use instead"`` refuses
 Axis letters in shapes: N batch, T time, D features in, H hidden, V vocabulary.
 """
 
+from .activations import elu, gelu, leaky_relu, relu, softplus
+from .attention import attend
+from .conv import conv2d
+from .dropout import dropout
 from .elementwise import (
     absolute,
     add,
@@ -35,7 +39,6 @@ from .elementwise import (
     multiply,
     negative,
     power,
-    relu,
     sigmoid,
     sin,
     sqrt,
@@ -48,9 +51,11 @@ from .gru import gru
 from .indexing import embedding, getitem, scatter
 from .layer_norm_lstm import layer_norm_lstm
 from .linear import einsum, linear, matmul
-from .loss import softmax_cross_entropy
+from .loss import softmax_cross_entropy, squared_error
 from .lstm import lstm
 from .lstmp import lstmp
+from .normalise import batch_norm, layer_norm
+from .pool import avg_pool2d, max_pool2d
 from .reduction import log_softmax, logsumexp, max, mean, min, softmax, sum, var
 from .reverse import reverse_sequence
 from .rnn import rnn
@@ -68,10 +73,12 @@ from .shaping import (
 )
 
 __all__ = [
-    "absolute", "add", "astype", "broadcast_to", "clip", "concat", "cos", "divide", "einsum",
-    "embedding", "exp", "expm1", "flip", "getitem", "gru", "identity", "layer_norm_lstm", "linear",
-    "log", "log1p", "log_softmax", "logsumexp", "lstm", "lstmp", "matmul", "max", "maximum", "mean",
-    "min", "minimum", "multiply", "negative", "pad", "power", "relu", "reshape", "reverse_sequence",
-    "rnn", "scatter", "sigmoid", "sin", "softmax", "softmax_cross_entropy", "split", "sqrt",
-    "square", "stack", "subtract", "sum", "tanh", "transpose", "unstack", "var", "where",
+    "absolute", "add", "astype", "attend", "avg_pool2d", "batch_norm", "broadcast_to", "clip",
+    "concat", "conv2d", "cos", "divide", "dropout", "einsum", "elu", "embedding", "exp", "expm1",
+    "flip", "gelu", "getitem", "gru", "identity", "layer_norm", "layer_norm_lstm", "leaky_relu",
+    "linear", "log", "log1p", "log_softmax", "logsumexp", "lstm", "lstmp", "matmul", "max",
+    "max_pool2d", "maximum", "mean", "min", "minimum", "multiply", "negative", "pad", "power",
+    "relu", "reshape", "reverse_sequence", "rnn", "scatter", "sigmoid", "sin", "softmax",
+    "softmax_cross_entropy", "softplus", "split", "sqrt", "square", "squared_error", "stack",
+    "subtract", "sum", "tanh", "transpose", "unstack", "var", "where",
 ]  # fmt: skip

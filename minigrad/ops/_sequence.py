@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError, axes
+from ..recording import cannot_repeat, contiguous
 from .indexing import check_ids
 
 # Multiply-adds below which a range of rows is not worth a thread: about 50 us.
@@ -31,7 +32,8 @@ def ends(lengths: np.ndarray | None, steps: int, batch: int) -> np.ndarray:
 def zero_past_end(x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
     """x (T, N, H) in C order, with zeros (in a copy) from the end of each sequence on."""
     if lengths is None:
-        return np.ascontiguousarray(x)
+        return contiguous(x)
+    cannot_repeat()
     return np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, x.dtype.type(0))
 
 
@@ -49,6 +51,7 @@ def report(
     squares: (parts, T, N), the squared norm of each row.  A sequence that has ended has no
     state of its own any more, so it does not count.
     """
+    cannot_repeat()
     if lengths is not None:
         squares = squares * (np.arange(squares.shape[1])[:, None] < lengths)
     flow(np.sqrt(squares.sum(axis=2)))

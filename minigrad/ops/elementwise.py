@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..recording import computed, repeatable
 from ._call import call
 
 _BOTH = (lambda g: g, lambda g: g)
@@ -17,19 +18,25 @@ def identity(x: Any) -> Any:
     return x, lambda g: g
 
 
+@repeatable
 def add(x: Any, y: Any) -> Any:
     """x + y.  x, y: broadcastable."""
-    return np.add(x, y), _BOTH
+    return computed(np.add, x, y), _BOTH
 
 
+@repeatable
 def subtract(x: Any, y: Any) -> Any:
     """x - y.  x, y: broadcastable."""
-    return np.subtract(x, y), (lambda g: g, lambda g: -g)
+    return computed(np.subtract, x, y), (lambda g: g, lambda g: computed(np.negative, g))
 
 
+@repeatable
 def multiply(x: Any, y: Any) -> Any:
     """x * y.  x, y: broadcastable."""
-    return np.multiply(x, y), (lambda g: g * y, lambda g: g * x)
+    return computed(np.multiply, x, y), (
+        lambda g: computed(np.multiply, g, y),
+        lambda g: computed(np.multiply, g, x),
+    )
 
 
 def divide(x: Any, y: Any) -> Any:
@@ -67,9 +74,12 @@ def absolute(x: Any) -> Any:
     return np.absolute(x), lambda g: g * np.sign(x)
 
 
+@repeatable
 def square(x: Any) -> Any:
     """x * x.  x: (...)."""
-    return np.square(x), lambda g: g * (2.0 * x)
+    return computed(np.square, x), (
+        lambda g: computed(np.multiply, g, computed(np.multiply, 2.0, x))
+    )
 
 
 def sqrt(x: Any) -> Any:
@@ -110,10 +120,16 @@ def cos(x: Any) -> Any:
     return np.cos(x), lambda g: -g * np.sin(x)
 
 
+@repeatable
 def tanh(x: Any) -> Any:
     """Hyperbolic tangent.  x: (...)."""
-    y = np.tanh(x)
-    return y, lambda g: g * (1.0 - y * y)
+    y = computed(np.tanh, x)
+
+    def dx(g: Any) -> Any:
+        slope = computed(np.subtract, 1.0, computed(np.multiply, y, y))
+        return computed(np.multiply, g, slope)
+
+    return y, dx
 
 
 def sigmoid(x: Any) -> Any:
@@ -125,11 +141,6 @@ def sigmoid(x: Any) -> Any:
     else:
         y = call(sigmoid, x)
     return y, lambda g: g * (y * (1.0 - y))
-
-
-def relu(x: Any) -> Any:
-    """max(x, 0); the gradient is 0 at 0, as in TensorFlow.  x: (...)."""
-    return np.maximum(x, 0), lambda g: g * (x > 0)
 
 
 def maximum(x: Any, y: Any) -> Any:

@@ -8,24 +8,26 @@ import numpy as np
 
 from .. import kernels
 from ..errors import DTypeError, IndexRangeError, ShapeError
+from ..recording import contiguous, do, repeatable, view_of, zeros
 from ._call import call, composed_as
 
 _GRAIN = 1 << 18  # numbers below which a range of columns is not worth a thread
 
 
+@repeatable
 def getitem(x: Any, index: Any) -> Any:
     """x[index] for integers, slices, None, ``...``, integer and boolean arrays."""
     shape = x.shape
-    return x[index], lambda g: call(scatter, g, index=index, shape=shape)
+    return view_of(x, x[index]), lambda g: call(scatter, g, index=index, shape=shape)
 
 
 def scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Zeros of ``shape`` with x added at ``index``; entries named twice get both."""
-    y = np.zeros(shape, x.dtype)
+    y = zeros(shape, x.dtype)
     if _repeats(index):
-        np.add.at(y, index, x)
+        do(np.add.at, y, index, x)
     else:
-        y[index] = x
+        do(y.__setitem__, index, x)
     return y, lambda g: call(getitem, g, index=index)
 
 
@@ -41,7 +43,7 @@ def check_ids(op: str, ids: np.ndarray, count: int) -> None:
     """Raise DTypeError unless ids are integers, IndexRangeError unless in [0, count)."""
     if ids.dtype.kind not in "iu":
         raise DTypeError(f"{op}: ids must be integers, got {ids.dtype}")
-    if not kernels.ids_within(np.ascontiguousarray(ids).reshape(-1), count):
+    if not kernels.ids_within(contiguous(ids).reshape(-1), count):
         bad = np.argwhere((ids < 0) | (ids >= count))[0]
         place = tuple(int(i) for i in bad)
         raise IndexRangeError(
@@ -52,7 +54,7 @@ def check_ids(op: str, ids: np.ndarray, count: int) -> None:
 
 def add_rows(rows: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
     """A table (count, D) in which row ids_n has got rows_n added.  rows: (N, D); ids: (N,)."""
-    table = np.zeros((count, rows.shape[1]), rows.dtype)
+    table = zeros((count, rows.shape[1]), rows.dtype)
     grain = _GRAIN // max(len(ids), 1) + 1
     kernels.run_rows(kernels.scatter_add_rows, rows.shape[1], grain, rows, ids, table)
     return table
@@ -62,6 +64,7 @@ def _embedding_composed(table: Any, ids: np.ndarray) -> Any:
     return getitem(table, index=np.asarray(ids))
 
 
+@repeatable
 @composed_as(_embedding_composed)
 def embedding(table: Any, ids: np.ndarray) -> Any:
     """Rows of a table: table[ids].
@@ -73,12 +76,12 @@ def embedding(table: Any, ids: np.ndarray) -> Any:
     if table.ndim != 2:
         raise ShapeError(f"embedding: table must have axes (V, D), got shape {table.shape}")
     check_ids("embedding", ids, table.shape[0])
-    flat = np.ascontiguousarray(ids).reshape(-1)
+    flat = contiguous(ids).reshape(-1)
     rows = np.empty((flat.size, table.shape[1]), table.dtype)
-    kernels.gather_rows(np.ascontiguousarray(table), flat, rows)
+    kernels.gather_rows(contiguous(table), flat, rows)
     shape = table.shape
 
     def d_table(g: Any) -> Any:
-        return add_rows(np.ascontiguousarray(g).reshape(flat.size, shape[1]), flat, shape[0])
+        return add_rows(contiguous(g).reshape(flat.size, shape[1]), flat, shape[0])
 
     return rows.reshape(*ids.shape, shape[1]), (d_table,)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import ArgumentError, ShapeError
+from ..recording import cannot_repeat, contiguous, repeatable, reshaped, summed
 
 _GRAIN = 1 << 19  # multiply-adds below which a range of rows is not worth a thread
 _GROUP = 32  # columns that one thread computes together
@@ -22,31 +23,39 @@ def dot(x: Any, y: Any, bias: Any = None) -> Any:
     adds the bias on its way, and shares the threads of the other kernels: after a call of
     BLAS those of OpenBLAS spin for a while on the cores that the next kernel needs.
     """
+    dtype = x.dtype
     if (
-        not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray)
-        or x.dtype != y.dtype or x.dtype not in _NO_BIAS
-        or (bias is not None and bias.dtype != x.dtype)
+        type(x) is not np.ndarray or type(y) is not np.ndarray
+        or y.dtype != dtype or dtype not in _NO_BIAS
+        or (bias is not None and bias.dtype != dtype)
     ):  # fmt: skip
+        cannot_repeat()
         return x @ y if bias is None else x @ y + bias
     (rows, depth), columns = x.shape, y.shape[1]
-    b = _NO_BIAS[x.dtype] if bias is None else np.ascontiguousarray(bias)
-    z = np.empty((rows, columns), x.dtype)
+    b = _NO_BIAS[dtype] if bias is None else contiguous(bias)
+    z = np.empty((rows, columns), dtype)
+    work = rows * depth * columns
+    if work < 2 * _GRAIN:  # not worth a second thread, nor thinking about it
+        kernels.matmul(*_turned(x), *_turned(y), b, z, 0, 0, rows)
+        return z
     group = _GROUP if rows < columns else 0  # threads share the longer side: they read less
     count = -(-columns // group) if group else rows
-    grain = _GRAIN // (rows * depth * columns // (count or 1) + 1) + 1
+    grain = _GRAIN // (work // (count or 1) + 1) + 1
     kernels.run_rows(kernels.matmul, count, grain, *_turned(x), *_turned(y), b, z, group)
     return z
 
 
 def _turned(x: np.ndarray) -> tuple[np.ndarray, bool]:
     """A C-contiguous matrix, and whether it is the transpose of ``x``."""
-    if x.flags.c_contiguous:
+    flags = x.flags
+    if flags.c_contiguous:
         return x, False
-    if x.flags.f_contiguous:
+    if flags.f_contiguous:
         return x.T, True
-    return np.ascontiguousarray(x), False
+    return contiguous(x), False
 
 
+@repeatable
 def matmul(x: Any, y: Any) -> Any:
     """x @ y for 1-D to N-D, as in NumPy.
 
@@ -68,11 +77,15 @@ def matmul(x: Any, y: Any) -> Any:
         depth, columns = y.shape
         shape = x.shape
         count = math.prod(shape[:-1])
-        flat = x.reshape(count, depth)
+        flat = reshaped(x, (count, depth))
+
+        flat_shape = count, columns
         return dot(flat, y).reshape(*shape[:-1], columns), (
-            lambda g: dot(g.reshape(count, columns), y.T).reshape(shape),
-            lambda g: dot(flat.T, g.reshape(count, columns)),
+            lambda g: dot(reshaped(g, flat_shape), y.T).reshape(shape),
+            lambda g: dot(flat.T, reshaped(g, flat_shape)),
         )
+
+    cannot_repeat()
 
     def dx(g: Any) -> Any:  # (..., M, P) @ (..., P, K); a 1-D factor is a row or a column
         if y.ndim == 1:
@@ -91,6 +104,7 @@ def matmul(x: Any, y: Any) -> Any:
     return np.matmul(x, y), (dx, dy)
 
 
+@repeatable
 def linear(x: Any, w: Any, b: Any) -> Any:
     """x @ w + b in one op.
 
@@ -103,11 +117,13 @@ def linear(x: Any, w: Any, b: Any) -> Any:
         )
     shape = x.shape
     count, columns = math.prod(shape[:-1]), w.shape[1]
-    flat = x.reshape(count, shape[-1])
+    flat = reshaped(x, (count, shape[-1]))
+
+    flat_shape = count, columns
     return dot(flat, w, b).reshape(*shape[:-1], columns), (
-        lambda g: dot(g.reshape(count, columns), w.T).reshape(shape),
-        lambda g: dot(flat.T, g.reshape(count, columns)),
-        lambda g: g.reshape(count, columns).sum(axis=0),
+        lambda g: dot(reshaped(g, flat_shape), w.T).reshape(shape),
+        lambda g: dot(flat.T, reshaped(g, flat_shape)),
+        lambda g: summed(reshaped(g, flat_shape), 0),
     )
 
 

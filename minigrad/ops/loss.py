@@ -9,10 +9,41 @@ import numpy as np
 
 from .. import kernels
 from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from ..recording import cannot_repeat, computed, contiguous, repeatable, summed
 from ._call import composed_as
 from .reduction import log_softmax
 
 _GRAIN = 1 << 13  # logits below which a range of rows is not worth a thread
+
+
+@repeatable
+def squared_error(x: Any, y: Any, reduction: str = "mean") -> Any:
+    """(x - y)^2: the mean, the sum, or each ("none").
+
+    x, y: equal shapes.  Raises ShapeError if they differ: a loss that broadcast, (N, 1)
+    against (N,), would compare everything with everything; ArgumentError for a reduction
+    of another name.
+    """
+    if reduction not in ("mean", "sum", "none"):
+        raise ArgumentError(
+            f"mse_loss: reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
+        )
+    if x.shape != y.shape:
+        raise ShapeError(
+            f"mse_loss: prediction is {x.shape} but target is {y.shape}; losses do not "
+            f"broadcast, reshape one of them (for example target.reshape{x.shape})"
+        )
+    difference = computed(np.subtract, x, y)
+    count = difference.size if reduction == "mean" else 1
+    value = computed(np.square, difference)
+    if reduction != "none":
+        value = computed(np.true_divide, summed(value), count)
+
+    def dx(g: Any) -> Any:
+        steep = computed(np.multiply, 2.0, difference)
+        return computed(np.multiply, computed(np.true_divide, g, count), steep)
+
+    return value, (dx, lambda g: computed(np.negative, dx(g)))
 
 
 def _row_weights(
@@ -46,6 +77,7 @@ def _row_weights(
     if weight is None and (ignore_index is None or not ids):
         each = 1 / max(math.prod(rows), 1) if reduction == "mean" else 1
         return np.full(math.prod(rows), each, logits.dtype)
+    cannot_repeat()
     scale = np.ones(rows, logits.dtype)
     if weight is not None:
         weight = np.asarray(weight)
@@ -66,7 +98,7 @@ def _row_weights(
 def _check_classes(logits: Any, target: np.ndarray, scale: np.ndarray) -> None:
     """Raise IndexRangeError for an id that is no class, in a row that counts."""
     classes = logits.shape[-1]
-    if kernels.ids_within(np.ascontiguousarray(target).reshape(-1), classes):
+    if kernels.ids_within(contiguous(target).reshape(-1), classes):
         return
     wrong = ((target < 0) | (target >= classes)) & (scale.reshape(target.shape) != 0)
     if wrong.any():
@@ -104,6 +136,7 @@ def _composed(
     return (rows if each else rows.sum()), d_logits
 
 
+@repeatable
 @composed_as(_composed)
 def softmax_cross_entropy(
     logits: Any,
@@ -128,23 +161,24 @@ def softmax_cross_entropy(
     target = np.asarray(target)
     scale = _row_weights(logits, target, weight, ignore_index, reduction)
     classes = logits.shape[-1]
-    flat = np.ascontiguousarray(logits).reshape(-1, classes)
+    flat = contiguous(logits).reshape(-1, classes)
     ids = target.dtype.kind in "iu"
     if ids:
         _check_classes(logits, target, scale)
-        labels: Any = np.ascontiguousarray(target).reshape(-1)
+        labels: Any = contiguous(target).reshape(-1)
         forward, back = kernels.cross_entropy_ids, kernels.cross_entropy_ids_backward
     else:
-        labels = np.ascontiguousarray(target, dtype=flat.dtype).reshape(-1, classes)
+        labels = contiguous(target, flat.dtype).reshape(-1, classes)
         forward, back = kernels.cross_entropy_probs, kernels.cross_entropy_probs_backward
     count = flat.shape[0]
     grain = _GRAIN // classes
     loss, log_sum = np.empty((2, count), flat.dtype)
     kernels.run_rows(forward, count, grain, flat, labels, scale, loss, log_sum)
-    value = loss.reshape(logits.shape[:-1]) if reduction == "none" else loss.sum()
+    value = loss.reshape(logits.shape[:-1]) if reduction == "none" else summed(loss)
 
     def d_logits(g: Any) -> Any:
-        factor = scale * np.asarray(g).reshape(-1)  # (N,), or one number for all rows
+        each = contiguous(np.asarray(g)).reshape(-1)  # (N,), or one number for all rows
+        factor = computed(np.multiply, scale, each)
         out = np.empty_like(flat)
         kernels.run_rows(back, count, grain, flat, labels, factor, log_sum, out)
         return out.reshape(logits.shape)

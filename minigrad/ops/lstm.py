@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import DTypeError, ShapeError, axes
+from ..recording import contiguous, copied, do, repeatable, summed
 from ._call import first_order_only
 from ._sequence import ends, grain, over_time, report, zero_past_end
 from .indexing import add_rows, check_ids
@@ -15,6 +16,7 @@ from .linear import dot
 
 
 @over_time
+@repeatable
 @first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
 def lstm(
     x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, ids: Any = None, lengths: Any = None,
@@ -39,15 +41,17 @@ def lstm(
     steps, batch = x_gates.shape[:2] if ids is None else ids.shape
     hidden = w_h.shape[0]
     dtype = x_gates.dtype
-    rows = np.ascontiguousarray(x_gates).reshape(-1, 4 * hidden)
-    which = np.arange(steps * batch) if ids is None else np.ascontiguousarray(ids, dtype=np.intp)
-    w_h = np.ascontiguousarray(w_h)
+    rows = contiguous(x_gates).reshape(-1, 4 * hidden)
+    which = np.arange(steps * batch) if ids is None else contiguous(ids, np.intp)
+    w_h = contiguous(w_h)
     worth = grain(steps * 4 * hidden * hidden)
     stops = ends(lengths, steps, batch)
-    shift = np.array(bias)
-    shift[2 * hidden : 3 * hidden] += forget_bias
+    shift = copied(bias)
+    forget = shift[2 * hidden : 3 * hidden]
+    do(np.add, forget, forget_bias, forget)
     states_h, states_c = np.empty((2, steps + 1, batch, hidden), dtype)
-    states_h[0], states_c[0] = h, c
+    do(np.copyto, states_h[0], h)
+    do(np.copyto, states_c[0], c)
     gates = np.empty((steps, 4, batch, hidden), dtype)
     kernels.run_rows(
         kernels.lstm_forward, batch, worth,
@@ -58,7 +62,7 @@ def lstm(
 
     def vjp(gs: Any) -> Any:
         d_out, d_h, d_c = gs
-        d_h, d_c = np.array(d_h, order="C"), np.array(d_c, order="C")  # ours to write into
+        d_h, d_c = copied(d_h), copied(d_c)  # ours to write into
         d_gates = np.empty((steps, batch, 4 * hidden), dtype)
         norms = np.empty((2, steps, batch) if flow is not None else (2, 0, 0), dtype)
         kernels.run_rows(
@@ -70,9 +74,9 @@ def lstm(
         flat = d_gates.reshape(steps * batch, 4 * hidden)
         d_w = dot(states_h[:-1].reshape(steps * batch, hidden).T, flat)
         if ids is None:
-            return d_gates, d_h, d_c, d_w, flat.sum(axis=0)
+            return d_gates, d_h, d_c, d_w, summed(flat, 0)
         d_table = add_rows(flat, which.reshape(-1), len(rows))
-        return d_table, d_h, d_c, d_w, d_table.sum(axis=0)  # each step is in one row
+        return d_table, d_h, d_c, d_w, summed(d_table, 0)  # each step is in one row
 
     return (zero_past_end(states_h[1:], lengths), states_h[-1], states_c[-1]), vjp
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import ArgumentError
+from ..recording import contiguous, copied, do, repeatable, summed
 from ._call import first_order_only
 from ._sequence import (
     check_gates,
@@ -24,6 +25,7 @@ from .linear import dot
 
 
 @over_time
+@repeatable
 @first_order_only("Use nn.RNNCell in a loop over time, which is made of simple ops.")
 def rnn(
     x_gates: Any, h: Any, w_h: Any, bias: Any, ids: Any = None, lengths: Any = None,
@@ -47,13 +49,13 @@ def rnn(
     hidden = w_h.shape[0]
     dtype = x_gates.dtype
     relu = activation == "relu"
-    rows = np.ascontiguousarray(x_gates).reshape(-1, hidden)
-    which = np.arange(steps * batch) if ids is None else np.ascontiguousarray(ids, dtype=np.intp)
-    w_h, bias = np.ascontiguousarray(w_h), np.ascontiguousarray(bias)
+    rows = contiguous(x_gates).reshape(-1, hidden)
+    which = np.arange(steps * batch) if ids is None else contiguous(ids, np.intp)
+    w_h, bias = contiguous(w_h), contiguous(bias)
     worth = grain(steps * hidden * hidden)
     stops = ends(lengths, steps, batch)
     states = np.empty((steps + 1, batch, hidden), dtype)
-    states[0] = h
+    do(np.copyto, states[0], h)
     kernels.run_rows(
         kernels.rnn_forward, batch, worth,
         rows, which.reshape(steps, batch), stops, bias, w_h, relu, states,
@@ -63,7 +65,7 @@ def rnn(
 
     def vjp(gs: Any) -> Any:
         d_out, d_h = gs
-        d_h = np.array(d_h, order="C")  # ours to write into
+        d_h = copied(d_h)  # ours to write into
         d_x = np.empty((steps, batch, hidden), dtype)
         norms = np.empty((1, steps, batch) if flow is not None else (1, 0, 0), dtype)
         kernels.run_rows(
@@ -75,9 +77,9 @@ def rnn(
         flat = d_x.reshape(steps * batch, hidden)
         d_w = dot(states[:-1].reshape(steps * batch, hidden).T, flat)
         if ids is None:
-            return d_x, d_h, d_w, np.add.reduce(flat, axis=0)
+            return d_x, d_h, d_w, summed(flat, 0)
         d_table = add_rows(flat, which.reshape(-1), len(rows))
-        return d_table, d_h, d_w, d_table.sum(axis=0)  # each step is in one row
+        return d_table, d_h, d_w, summed(d_table, 0)  # each step is in one row
 
     return (zero_past_end(states[1:], lengths), states[-1]), vjp
 

@@ -8,14 +8,17 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from ..errors import ArgumentError, ShapeError
+from ..recording import repeatable, view_of
 
 
+@repeatable
 def reshape(x: Any, shape: tuple[int, ...]) -> Any:
     """x with another shape of the same size; one entry may be -1."""
     before = x.shape
-    return np.reshape(x, shape), lambda g: np.reshape(g, before)
+    return view_of(x, np.reshape(x, shape)), lambda g: view_of(g, np.reshape(g, before))
 
 
+@repeatable
 def transpose(x: Any, axes: tuple[int, ...] | None = None) -> Any:
     """Axes in the given order (reversed if None).  x: (...)."""
     if axes is None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import ArgumentError, InplaceError, NonFiniteError
-from ..graph import mark_changed
+from ..graph import call_site, mark_changed
 from ..tensor import Tensor
 from ._checks import gradients, named_tensors, number, spell
 
@@ -101,9 +101,10 @@ def clip_grad_norm_(
         return ClipReport(norm, norm, 1.0, False, names, squares)
     factor = max_norm / norm
     _refuse_read_only(found, names, where)
+    site = call_site()
     for gradient in found:
         if gradient is not None:
-            _change(gradient, where, kernels.scale, factor)
+            _change(gradient, where, site, kernels.scale, factor)
     return ClipReport(norm, norm * factor, factor, True, names, squares)
 
 
@@ -127,11 +128,12 @@ def clip_each_grad_norm_(
     if all(norm <= max_norm for norm in norms):
         return ClipReport(before, before, 1.0, False, names, squares)
     _refuse_read_only(found, names, where)
+    site = call_site()
     after = 0.0  # squared
     for gradient, norm in zip(found, norms):
         if gradient is not None and not norm <= max_norm:
             factor = max_norm / norm
-            _change(gradient, where, kernels.scale, factor)
+            _change(gradient, where, site, kernels.scale, factor)
             norm *= factor
         after = math.hypot(after, norm)
     return ClipReport(before, after, after / before, True, names, squares)
@@ -161,10 +163,11 @@ def clip_grad_value_(
     found, names = _gradients(params, where, allow_missing)
     before, squares, _ = _measure(found, names, where, error_if_nonfinite)
     _refuse_read_only(found, names, where)
+    site = call_site()
     outside = 0
     for gradient in found:
         if gradient is not None:
-            outside += _change(gradient, where, kernels.clamp, low, high)
+            outside += _change(gradient, where, site, kernels.clamp, low, high)
     if not outside:
         return ClipReport(before, before, 1.0, False, names, squares)
     after, _, _ = _measure(found, names, where, False)
@@ -226,12 +229,14 @@ def _refuse_read_only(found: Sequence[Tensor | None], names: Sequence[str], wher
             raise InplaceError(f"{where}: the gradient of {name} is read-only; give it a copy")
 
 
-def _change(gradient: Tensor, where: str, kernel: kernels.Kernel, *numbers: float) -> Any:
-    """Run a kernel on the flat gradient, in place."""
+def _change(
+    gradient: Tensor, where: str, site: Any, kernel: kernels.Kernel, *numbers: float
+) -> Any:
+    """Run a kernel on the flat gradient, in place.  site: of the call of ``where``."""
     array = gradient.array
     flat = array.ravel()  # a view, or a copy if strided
     result = kernel(flat, *numbers)
     if not array.flags.c_contiguous:
         array[...] = flat.reshape(array.shape)
-    mark_changed(gradient.storage, array, f"{where}()")
+    mark_changed(gradient.storage, array, f"{where}()", site)
     return result

@@ -74,11 +74,14 @@ class _Entry:
         self, gradient: np.ndarray, kernel: Callable[..., Any], numbers: Any, site: Any
     ) -> None:
         """Run the kernel on the flat arrays.  site: that of the call of step()."""
+        if gradient.ndim != 1:
+            gradient = gradient.ravel()
         if self.strided:
             self.flat[:] = self.array.ravel()
-        kernel(self.flat, gradient.ravel(), *self.state, *numbers)
-        if self.strided:
+            kernel(self.flat, gradient, *self.state, *numbers)
             self.array[...] = self.flat.reshape(self.array.shape)
+        else:
+            kernel(self.flat, gradient, *self.state, *numbers)
         self.steps += 1
         mark_changed(self.tensor.storage, self.array, "optimizer.step()", site)
 

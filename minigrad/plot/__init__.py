@@ -7,6 +7,8 @@
     clip_timeline         norms before and after clipping, over the loss curve
     loss_curve, perplexity
     memory                bytes kept for the backward pass, by time step and by op
+    alignments            heat maps of attention: what was read against what was written
+    beam_tree             what beam search kept and dropped, and where its best answer looked
     unrolled_graph        the graph of a few time steps, with shapes and gradient norms
 
 Each function returns a matplotlib Figure, 1200 pixels wide or more, which a notebook shows by
@@ -25,6 +27,7 @@ from ..errors import ArgumentError
 from ..files import replacing
 from . import _canvas
 from .clipping import clip_timeline
+from .decoding import Alignment, alignments, beam_tree
 from .flow import flows_side_by_side, gradient_flow, truncated_series
 from .gates import saturation
 from .graph import unrolled_graph
@@ -35,8 +38,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "clip_timeline", "flows_side_by_side", "gradient_flow", "loss_curve", "memory", "perplexity",
-    "saturation", "save", "truncated_series", "unrolled_graph",
+    "Alignment", "alignments", "beam_tree", "clip_timeline", "flows_side_by_side",
+    "gradient_flow", "loss_curve", "memory", "perplexity", "saturation", "save",
+    "truncated_series", "unrolled_graph",
 ]  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """exp, tanh and sigmoid of the kernels against NumPy, over the whole range of float32."""
 
+import math
+
 import numba
 import numpy as np
 import pytest
@@ -23,8 +25,12 @@ def _sigmoid(x):
     return np.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
-REFERENCE = {"exp": np.exp, "tanh": np.tanh, "sigmoid": _sigmoid}
-BOUND = {"exp": 1.0e-7, "tanh": 2.0e-7, "sigmoid": 2.0e-7}  # relative
+def _softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+REFERENCE = {"exp": np.exp, "tanh": np.tanh, "sigmoid": _sigmoid, "softplus": _softplus}
+BOUND = {"exp": 1.0e-7, "tanh": 2.0e-7, "sigmoid": 2.0e-7, "softplus": 3.0e-7}  # relative
 NORMAL = np.finfo(np.float32).tiny
 
 
@@ -51,7 +57,8 @@ def test_error_bound_over_all_of_float32(name, fastmath, everything):
     relative = np.abs(y[normal] - exact[normal]) / np.abs(exact[normal])
     assert relative.max() < BOUND[name], everything[normal][relative.argmax()]
     tiny = np.abs(exact) < NORMAL
-    steps = 2e-38 if name == "sigmoid" else 1.5e-45  # one subnormal step for exp and tanh
+    flushed = name in ("sigmoid", "softplus")
+    steps = 2e-38 if flushed else 1.5e-45  # one subnormal step for exp and tanh
     assert np.abs(y[tiny] - exact[tiny]).max() < steps
 
 
@@ -64,6 +71,41 @@ def test_dense_where_it_matters(name):
     assert (np.abs(y - exact) <= BOUND[name] * np.abs(exact)).all()
 
 
+def _normal(x):
+    return np.array([0.5 * math.erfc(-each / math.sqrt(2)) for each in x.tolist()])
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "x"),
+    [
+        ("expm1", np.expm1, np.linspace(-110, 88, 300_001)),
+        ("expm1", np.expm1, np.linspace(-1, 1, 300_001) ** 5),
+        ("normal", _normal, np.linspace(-12.9, 20, 300_001)),
+    ],
+)
+def test_error_bound_where_it_is_promised(name, reference, x):
+    x = x.astype(np.float32)
+    y = np.empty_like(x)
+    _loop(getattr(elementary, name), FASTMATH)(x, y)
+    exact = reference(x.astype(np.float64))
+    bound = 2e-7 if name == "expm1" else 4e-7 + 6e-8 * x.astype(np.float64) ** 2
+    assert (np.abs(y - exact) <= bound * np.abs(exact)).all()
+    ends = np.array([np.nan, -np.inf, -1e30, 0, 1e-40], np.float32)
+    y = np.empty_like(ends)
+    _loop(getattr(elementary, name), FASTMATH)(ends, y)
+    least, middle = (-1, 0) if name == "expm1" else (0, 0.5)
+    np.testing.assert_allclose(y, [np.nan, least, least, middle, middle], atol=1e-39, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["expm1", "normal"])
+def test_these_in_float64(name):
+    x = np.linspace(-30, 30, 10_001)
+    y = np.empty_like(x)
+    _loop(getattr(elementary, name), False)(x, y)
+    reference = np.expm1 if name == "expm1" else _normal
+    np.testing.assert_allclose(y, reference(x), rtol=5e-15)
+
+
 @pytest.mark.parametrize("name", REFERENCE)
 def test_float64_is_exact_to_rounding(name):
     x = np.concatenate([np.linspace(-40, 40, 10_001), [np.inf, -np.inf, np.nan, -800.0, 800.0]])
@@ -73,7 +115,7 @@ def test_float64_is_exact_to_rounding(name):
         np.testing.assert_allclose(y, REFERENCE[name](x), rtol=5e-15, atol=1e-300)
 
 
-@pytest.mark.parametrize("name", REFERENCE)
+@pytest.mark.parametrize("name", [*REFERENCE, "expm1", "normal"])
 def test_the_loop_becomes_vector_code(name):
     """A scalar loop would pass every other test and cost five times as much."""
     run = _loop(getattr(elementary, name), FASTMATH)
@@ -86,3 +128,6 @@ def test_plain_python_versions_agree():
     assert elementary.exp(0.5) == pytest.approx(np.exp(0.5))
     assert elementary.tanh(0.5) == pytest.approx(np.tanh(0.5))
     assert elementary.sigmoid(0.5) == pytest.approx(1 / (1 + np.exp(-0.5)))
+    assert elementary.expm1(0.5) == pytest.approx(np.expm1(0.5))
+    assert elementary.softplus(0.5) == pytest.approx(np.log1p(np.exp(0.5)))
+    assert elementary.normal(0.5) == pytest.approx(0.6914624612740131)

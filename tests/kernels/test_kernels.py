@@ -250,7 +250,83 @@ def _count_saturated(rng, dtype):
             yield x, ends, low, high, np.full((2, t, g), -1)
 
 
+def _dropout_forward(rng, dtype):
+    for size, start, stop in [(1, 0, 1), (5, 0, 5), (5, 3, 5), (5000, 0, 5000), (5001, 4, 5001),
+                              (9000, 2047, 6144), (9000, 1, 2), (3, 0, 0), (0, 0, 0)]:  # fmt: skip
+        x, y = rng.standard_normal((2, size)).astype(dtype)
+        for words_before in (0, 1, 2):  # after an odd number of them, half a word is left over
+            rng.random(words_before, dtype=np.float32)
+            stream = kernels.pcg64_stream(rng.bit_generator.state)
+            mask, after = np.full(size, 7, np.uint8), np.zeros(6, np.uint64)
+            for threshold in (1 << 22, 0, (1 << 24) - 1):
+                yield x, stream, threshold, dtype(1.5), y, mask, after, start, stop
+
+
+def _dropout_backward(rng, dtype):
+    x, y = rng.standard_normal((2, 40)).astype(dtype)
+    for start, stop in [(0, 40), (7, 23), (5, 5)]:
+        yield x, rng.integers(0, 2, 40, np.uint8), dtype(1.5), y, start, stop
+
+
+def _attention(rng, dtype, n, t, s, a, m):
+    """query, keys, values, ends."""
+    shapes = [(n, t, a), (n, s, a), (n, s, m)]
+    arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    ends = rng.integers(1, s + 1, n)
+    ends[: n // 2] = s
+    return *arrays, ends
+
+
+ATTENTION_SIZES = [(5, 1, 7, 9, 4), (1, 1, 1, 1, 1), (6, 3, 22, 50, 50), (3, 4, 5, 17, 33),
+                   (2, 0, 3, 4, 5)]  # N, T, S, A, M  # fmt: skip
+
+
+def _attend_forward(rng, dtype):
+    for n, t, s, a, m in ATTENTION_SIZES:
+        for start in (0, n // 2):
+            outputs = np.full((n, t, m), 7, dtype), np.full((n, t, s), 7, dtype)
+            yield *_attention(rng, dtype, n, t, s, a, m), *outputs, start, n
+
+
+def _attend_backward(rng, dtype):
+    for n, t, s, a, m in ATTENTION_SIZES:
+        for start in (0, n // 2):
+            *given, ends = _attention(rng, dtype, n, t, s, a, m)
+            alignment = rng.random((n, t, s)).astype(dtype)
+            g, d_alignment = (rng.standard_normal((n, t, k)).astype(dtype) for k in (m, s))
+            outputs = [np.full(x.shape, 7, dtype) for x in given]
+            yield *given, ends, alignment, g, d_alignment, *outputs, start, n
+
+
+def _activation(backward, *numbers):
+    def cases(rng, dtype):
+        special = [0.0, -0.0, np.nan, np.inf, 30.0, -30.0, 1e30, -1e30, 1e-30, -1e-5]
+        x = np.concatenate([special, 4 * rng.standard_normal(90)]).astype(dtype)
+        arrays = [rng.standard_normal(100).astype(dtype) for _ in range(1 + backward)]
+        scalars = [dtype(number) for number in numbers]
+        for start, stop in [(0, 100), (7, 61), (3, 3), (0, 1)]:
+            yield x, *arrays[1:], *scalars, arrays[0], start, stop
+
+    return cases
+
+
 CASES = {
+    "relu": _activation(False),
+    "relu_backward": _activation(True),
+    "leaky_relu": _activation(False, 0.2),
+    "leaky_relu_backward": _activation(True, 0.2),
+    "elu": _activation(False, 1.5),
+    "elu_backward": _activation(True, 1.5),
+    "softplus": _activation(False),
+    "softplus_backward": _activation(True),
+    "gelu": _activation(False),
+    "gelu_backward": _activation(True),
+    "gelu_tanh": _activation(False),
+    "gelu_tanh_backward": _activation(True),
+    "attend_forward": _attend_forward,
+    "attend_backward": _attend_backward,
+    "dropout_forward": _dropout_forward,
+    "dropout_backward": _dropout_backward,
     "count_saturated": _count_saturated,
     "ids_within": _ids_within,
     "matmul": _matmul,

@@ -50,9 +50,9 @@ def case(op, label, function, *arrays):
 
 SHAPES = [(), (1,), (3, 5), (2, 1, 7), (0, 3)]
 UNARY = [
-    (normal, "identity negative square exp expm1 sin cos tanh sigmoid"),
+    (normal, "identity negative square exp expm1 sin cos tanh sigmoid softplus gelu"),
     (positive, "sqrt log log1p"),
-    (apart, "absolute relu"),
+    (apart, "absolute relu leaky_relu"),
 ]
 for make, names in UNARY:
     for name in names.split():
@@ -60,6 +60,14 @@ for make, names in UNARY:
         for shape in SHAPES:
             case(name, f"{shape}", function, make(*shape))
         case(name, "views", views(function), make(4, 3))
+
+for alpha in (1.0, 0.3):
+    for shape in SHAPES:
+        case("elu", f"{alpha} {shape}", apply(ops.elu, alpha=alpha), apart(*shape))
+case("leaky_relu", "slope", apply(ops.leaky_relu, negative_slope=-0.5), apart(3, 5))
+case("gelu", "tanh", apply(ops.gelu, approximate="tanh"), 3 * normal(3, 5))
+case("gelu", "tails", apply(ops.gelu), np.array([-8.0, -4.0, 4.0, 8.0]))
+case("softplus", "tails", apply(ops.softplus), np.array([-40.0, -20.0, 20.0, 40.0]))
 
 PAIRS = [((), ()), ((3,), ()), ((2, 3), (3,)), ((3,), (2, 3)), ((2, 1), (1, 3)), ((0, 3), (3,))]
 for name in ["add", "subtract", "multiply", "divide", "power", "maximum", "minimum"]:
@@ -89,6 +97,16 @@ for label, a, b in [("same", (3, 4), (3, 4)), ("down", (4,), (3, 1)), ("up", (2,
     case("where", label, lambda x, y: mg.where(MASK, x, y), normal(*a), normal(*b))
 case("where", "number", lambda x: mg.where(MASK, x, 0.0), normal(3, 4))
 case("where", "0-d", lambda x, y: mg.where(np.array(True), x, y), normal(), normal())
+
+# -- attention ------------------------------------------------------------------------------
+
+for shape in [(3, 2, 4), (3, 4), (3, 0, 4)]:  # (N, T, A), (N, A)
+    for lengths in (None, np.array([5, 1, 3])):
+        label = f"query {shape}, lengths {lengths}"
+        function = apply(ops.attend, lengths=lengths)
+        case("attend", label, function, normal(*shape), normal(3, 5, 4), normal(3, 5, 6))
+case("attend", "views", lambda q, k, v: mg.apply(ops.attend, q.T, k.swapaxes(0, 1), v.T),
+     normal(4, 3), normal(5, 3, 4), normal(6, 5, 3))  # fmt: skip
 
 # -- reductions -----------------------------------------------------------------------------
 
@@ -213,12 +231,27 @@ for reduction in ("mean", "sum", "none"):
     ]:  # fmt: skip
         function = apply(ops.softmax_cross_entropy, target=target, reduction=reduction, **more)
         case("softmax_cross_entropy", f"{label} {reduction}", function, normal(2, 3, 5))
+for reduction in ("mean", "sum", "none"):
+    function = apply(ops.squared_error, reduction=reduction)
+    for shape in [(), (1,), (3, 5), (2, 1, 7)]:
+        case("squared_error", f"{shape} {reduction}", function, normal(*shape), normal(*shape))
+    case("squared_error", f"views {reduction}", views(function), normal(4, 3), normal(4, 3))
 function = apply(ops.softmax_cross_entropy, target=np.array(1))
 case("softmax_cross_entropy", "one row", function, normal(3))
 function = apply(ops.softmax_cross_entropy, target=np.zeros(0, int))
 case("softmax_cross_entropy", "no rows", function, normal(0, 3))
 function = apply(ops.softmax_cross_entropy, target=IDS.T)
 case("softmax_cross_entropy", "views", lambda x, f=function: f(x.swapaxes(0, 1)), normal(2, 3, 5))
+
+
+def dropped(x):
+    return mg.dropout(x, 0.4, generator=np.random.default_rng(5))
+
+
+for shape in [(), (3, 4), (0, 2)]:
+    case("dropout", f"{shape}", dropped, normal(*shape))
+case("dropout", "views", views(dropped), normal(4, 3))
+case("dropout", "of a square", lambda x: dropped(x * x), normal(50))
 
 
 def lstm_arrays(steps, batch, hidden):
@@ -307,7 +340,8 @@ TABLE = [
 FIRST_ORDER = {op for op in ops.__all__ if hasattr(getattr(ops, op), "first_order_only")}
 TWICE = [p for p in TABLE if p.id.split(":")[0] not in FIRST_ORDER]
 FUSED = (
-    "embedding", "matmul", "linear", "softmax_cross_entropy", "lstm", "lstmp",
+    "relu", "leaky_relu", "elu", "softplus", "gelu",
+    "embedding", "matmul", "linear", "softmax_cross_entropy", "dropout", "lstm", "lstmp",
     "layer_norm_lstm", "rnn", "gru",
 )  # fmt: skip
 KERNELS = [p for p in TABLE if p.id.split(":")[0] in FUSED]

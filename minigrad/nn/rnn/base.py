@@ -37,6 +37,9 @@ class Recurrent(Module):
     :class:`minigrad.watch.Saturation`, and what each has gone through.
     """
 
+    switches = (*Module.switches, "flow", "gates")
+    flow: Callable[..., None] | None = None
+    gates: Callable[..., None] | None = None
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     gate_kinds: dict[str, str] = {}  # name -> a key of watch.LIMITS
     input_size: int
@@ -128,8 +131,6 @@ class Cell(Recurrent):
     running: (N,) bool, the sequences that have not ended, or None for all.
     """
 
-    flow: Callable[..., None] | None = None
-    gates: Callable[..., None] | None = None
     _time = -1
     _running: np.ndarray | None = None
     _told: tuple[int, np.ndarray | None] | None = None
@@ -181,8 +182,6 @@ class Layer(Recurrent):
 
     time_major = False
     kept_blocks = 0  # arrays (T, N, H) that the op keeps for its backward pass, besides states
-    flow: Callable[[np.ndarray], None] | None = None
-    gates: Callable[..., None] | None = None
 
     def bytes_kept(
         self, batch: int, steps: int, *, ids: bool = False, lengths: bool = False

@@ -122,26 +122,28 @@ class DropoutWrapper(_Wrapper):
         if p == 0:
             return x
         batch_major = not self.is_cell and not self.time_major
-        shape = (*x.shape[1::-1], *x.shape[2:]) if batch_major else x.shape  # time first
-        if self.variational and not self.is_cell:
-            shape = (1, *shape[1:])
-        masks, key = self._masks(), (what, which, shape, x.dtype)
-        if key not in masks:
-            keep = self.generator.random(shape, dtype=np.float32) >= p
-            masks[key] = keep.astype(x.dtype) / x.dtype.type(1 - p)
-        return x * (masks[key].swapaxes(0, 1) if batch_major else masks[key])
+        if batch_major:
+            x = x.swapaxes(0, 1)  # numbers are drawn with time first
+        if self.variational:
+            x = x * self._mask(what, x, which)
+        else:
+            x = F.dropout(x, p, generator=self.generator)
+        return x.swapaxes(0, 1) if batch_major else x
 
-    def _masks(self) -> dict[Any, np.ndarray]:
-        """Where this step's masks are found again by the next one, or by nobody."""
-        if not self.variational:
-            return {}
+    def _mask(self, what: str, x: Any, which: int) -> np.ndarray:
+        """0 or 1 / (1 - p) for each number of a step of x, the same for all of a sequence."""
         if self.masks is None and self.is_cell:
             raise ArgumentError(
                 "DropoutWrapper: variational=True keeps one mask for all steps of a sequence, but "
                 "a cell cannot see where a sequence begins; use nn.unroll(cell, x), or put the "
                 "loop over time under 'with nn.one_sequence(cell):'"
             )
-        return {} if self.masks is None else self.masks
+        shape, p = x.shape if self.is_cell else (1, *x.shape[1:]), self.p[what]
+        masks, key = {} if self.masks is None else self.masks, (what, which, shape, x.dtype)
+        if key not in masks:
+            keep = self.generator.random(shape, dtype=np.float32) >= p
+            masks[key] = keep.astype(x.dtype) / x.dtype.type(1 - p)
+        return masks[key]
 
     def extra_repr(self) -> str:
         """The probabilities to drop that are not zero."""

@@ -1,0 +1,241 @@
+"""Layer norm and batch norm: passes over the rows of a matrix, forward and back.
+
+    y = gamma * (x - mean) / sqrt(var + epsilon) + beta
+
+over each row (layer norm: Ba, Kiros and Hinton 2016) or over each column (batch norm: Ioffe
+and Szegedy 2015).  Only means and factors 1 / sqrt(var + epsilon) are kept for the way back.
+
+Sums over rows are taken by *blocks* of a fixed number of rows, whichever thread does them,
+and added by the op: so their bits do not depend on the number of threads.  Squared deviations
+are from the mean of the block, which is still in the cache, so that nothing cancels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from .registry import FASTMATH, kernel
+
+
+def layer_norm_forward_twin(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: Any, y: np.ndarray,
+    mean: np.ndarray, factor: np.ndarray, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Rows start to stop of x (N, D) with mean 0 and variance 1, times gamma (D,) plus beta.
+
+    epsilon: added to variances, in the dtype of the others.
+    y: (N, D); mean, factor: (N,), written: mean and 1 / sqrt(var + epsilon) of each row.
+    """
+    rows = slice(start, stop)
+    mean[rows] = np.mean(x[rows], axis=1)
+    factor[rows] = 1 / np.sqrt(np.var(x[rows], axis=1) + epsilon)
+    y[rows] = (x[rows] - mean[rows, None]) * factor[rows, None] * gamma + beta
+
+
+def layer_norm_backward_twin(
+    x: np.ndarray, mean: np.ndarray, factor: np.ndarray, gamma: np.ndarray, g: np.ndarray,
+    size: int, dx: np.ndarray, d_gamma: np.ndarray, d_beta: np.ndarray, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Gradients from g = dL/dy (N, D), for blocks start to stop of ``size`` rows each.
+
+    x, dx: (N, D); mean, factor: (N,).
+    d_gamma, d_beta: (blocks, D), written: what each block contributes.
+    """
+    for block in range(start, stop):
+        rows = slice(block * size, (block + 1) * size)
+        normal = (x[rows] - mean[rows, None]) * factor[rows, None]
+        dn = g[rows] * gamma
+        along = np.mean(dn * normal, axis=1, keepdims=True)
+        dx[rows] = factor[rows, None] * (dn - np.mean(dn, axis=1, keepdims=True) - along * normal)
+        d_gamma[block] = np.sum(g[rows] * normal, axis=0)
+        d_beta[block] = np.sum(g[rows], axis=0)
+
+
+def batch_moments_twin(
+    x: np.ndarray, size: int, mean: np.ndarray, spread: np.ndarray, start: int, stop: int
+) -> None:
+    """Mean and summed squared deviations of the columns, for blocks of ``size`` rows.
+
+    x: (N, C); mean, spread: (blocks, C), rows start to stop are written.
+    """
+    for block in range(start, stop):
+        rows = x[block * size : (block + 1) * size]
+        mean[block] = np.mean(rows, axis=0)
+        spread[block] = np.sum((rows - mean[block]) ** 2, axis=0)
+
+
+def batch_norm_forward_twin(
+    x: np.ndarray, mean: np.ndarray, scale: np.ndarray, beta: np.ndarray, y: np.ndarray,
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """y = (x - mean) * scale + beta for rows start to stop.  x, y: (N, C); others: (C,)."""
+    y[start:stop] = (x[start:stop] - mean) * scale + beta
+
+
+def batch_sums_twin(
+    x: np.ndarray, mean: np.ndarray, g: np.ndarray, size: int, total: np.ndarray,
+    along: np.ndarray, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Sums of g and of g * (x - mean) down the columns, for blocks of ``size`` rows.
+
+    x, g: (N, C); mean: (C,); total, along: (blocks, C), rows start to stop are written.
+    """
+    for block in range(start, stop):
+        rows = slice(block * size, (block + 1) * size)
+        total[block] = np.sum(g[rows], axis=0)
+        along[block] = np.sum(g[rows] * (x[rows] - mean), axis=0)
+
+
+def batch_norm_backward_twin(
+    x: np.ndarray, mean: np.ndarray, g: np.ndarray, scale: np.ndarray, slope: np.ndarray,
+    shift: np.ndarray, dx: np.ndarray, start: int, stop: int,
+) -> None:  # fmt: skip
+    """dx = g * scale - (x - mean) * slope - shift for rows start to stop.
+
+    x, g, dx: (N, C); others: (C,), slope and shift from the sums over all rows.
+    """
+    rows = slice(start, stop)
+    dx[rows] = g[rows] * scale - (x[rows] - mean) * slope - shift
+
+
+# Loops over one row, or down one block, that touch few arrays: see loops.py.
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _moments_of(x: Any, epsilon: Any) -> Any:
+    """Mean and 1 / sqrt(var + epsilon) of a row."""
+    one, size = x.dtype.type(1), x.dtype.type(x.size)
+    total = x.dtype.type(0)
+    for k in range(x.size):
+        total += x[k]
+    mean = total / size
+    squares = x.dtype.type(0)
+    for k in range(x.size):
+        squares += (x[k] - mean) * (x[k] - mean)
+    return mean, one / np.sqrt(squares / size + epsilon)
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _scaled(x: Any, mean: Any, factor: Any, gamma: Any, beta: Any, y: Any) -> None:
+    for k in range(y.size):
+        y[k] = (x[k] - mean) * factor * gamma[k] + beta[k]
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _means_of(x: Any, mean: Any, factor: Any, gamma: Any, g: Any) -> Any:
+    """Means over a row of dn = g * gamma, and of dn times the normalised x."""
+    total, along, size = x.dtype.type(0), x.dtype.type(0), x.dtype.type(x.size)
+    for k in range(x.size):
+        dn = g[k] * gamma[k]
+        total += dn
+        along += dn * (x[k] - mean)
+    return total / size, along * factor / size
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _through(
+    x: Any, mean: Any, factor: Any, gamma: Any, g: Any, total: Any, along: Any, dx: Any
+) -> None:
+    for k in range(dx.size):
+        dx[k] = factor * (g[k] * gamma[k] - total - along * (x[k] - mean) * factor)
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _add(x: Any, total: Any) -> None:
+    for k in range(total.size):
+        total[k] += x[k]
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _add_products(x: Any, mean: Any, factor: Any, g: Any, total: Any) -> None:
+    for k in range(total.size):
+        total[k] += g[k] * ((x[k] - mean) * factor)
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _add_squares(x: Any, mean: Any, total: Any) -> None:
+    for k in range(total.size):
+        total[k] += (x[k] - mean[k]) * (x[k] - mean[k])
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _add_centred(x: Any, mean: Any, g: Any, total: Any) -> None:
+    for k in range(total.size):
+        total[k] += g[k] * (x[k] - mean[k])
+
+
+@kernel(
+    twin=layer_norm_forward_twin, outputs=("y", "mean", "factor"), fastmath=FASTMATH
+)
+def layer_norm_forward(
+    x: Any, gamma: Any, beta: Any, epsilon: Any, y: Any, mean: Any, factor: Any, start: int,
+    stop: int,
+) -> None:  # fmt: skip
+    for n in range(start, stop):
+        mean[n], factor[n] = _moments_of(x[n], epsilon)
+        _scaled(x[n], mean[n], factor[n], gamma, beta, y[n])
+
+
+@kernel(
+    twin=layer_norm_backward_twin, outputs=("dx", "d_gamma", "d_beta"), fastmath=FASTMATH
+)
+def layer_norm_backward(
+    x: Any, mean: Any, factor: Any, gamma: Any, g: Any, size: int, dx: Any, d_gamma: Any,
+    d_beta: Any, start: int, stop: int,
+) -> None:  # fmt: skip
+    for block in range(start, stop):
+        d_gamma[block] = 0
+        d_beta[block] = 0
+        for n in range(block * size, min((block + 1) * size, x.shape[0])):
+            total, along = _means_of(x[n], mean[n], factor[n], gamma, g[n])
+            _through(x[n], mean[n], factor[n], gamma, g[n], total, along, dx[n])
+            _add_products(x[n], mean[n], factor[n], g[n], d_gamma[block])
+            _add(g[n], d_beta[block])
+
+
+@kernel(twin=batch_moments_twin, outputs=("mean", "spread"), fastmath=FASTMATH)
+def batch_moments(x: Any, size: int, mean: Any, spread: Any, start: int, stop: int) -> None:
+    for block in range(start, stop):
+        first, last = block * size, min((block + 1) * size, x.shape[0])
+        mean[block] = 0
+        spread[block] = 0
+        for n in range(first, last):
+            _add(x[n], mean[block])
+        mean[block] /= x.dtype.type(last - first)
+        for n in range(first, last):
+            _add_squares(x[n], mean[block], spread[block])
+
+
+@kernel(twin=batch_norm_forward_twin, outputs=("y",), fastmath=FASTMATH)
+def batch_norm_forward(
+    x: Any, mean: Any, scale: Any, beta: Any, y: Any, start: int, stop: int
+) -> None:
+    for n in range(start, stop):
+        row, out = x[n], y[n]
+        for k in range(out.size):
+            out[k] = (row[k] - mean[k]) * scale[k] + beta[k]
+
+
+@kernel(twin=batch_sums_twin, outputs=("total", "along"), fastmath=FASTMATH)
+def batch_sums(
+    x: Any, mean: Any, g: Any, size: int, total: Any, along: Any, start: int, stop: int
+) -> None:
+    for block in range(start, stop):
+        total[block] = 0
+        along[block] = 0
+        for n in range(block * size, min((block + 1) * size, x.shape[0])):
+            _add(g[n], total[block])
+            _add_centred(x[n], mean, g[n], along[block])
+
+
+@kernel(twin=batch_norm_backward_twin, outputs=("dx",), fastmath=FASTMATH)
+def batch_norm_backward(
+    x: Any, mean: Any, g: Any, scale: Any, slope: Any, shift: Any, dx: Any, start: int, stop: int
+) -> None:
+    for n in range(start, stop):
+        row, up, out = x[n], g[n], dx[n]
+        for k in range(out.size):
+            out[k] = up[k] * scale[k] - (row[k] - mean[k]) * slope[k] - shift[k]

@@ -1,0 +1,232 @@
+"""Windows of an image times weights, without an im2col buffer: what convolutions are made of.
+
+An output pixel is the product of what its window sees with the weights: a row of a matrix A,
+whose entry for output pixel i and window entry k is the number at ``pixels[i] + taps[k]`` of
+the padded image.  The register tile reads A through these two tables; only one padded image at
+a time is ever written, and stays in cache.
+
+What follows a convolution is done while its sums are in cache too: bias, relu and max-pooling
+by windows that lie side by side.  For this the pixels come in the order of ``order``.
+
+Axis letters as in conv.py; here flat means that an array is seen as one row of numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from . import elementary, loops, tile
+
+_STRIP = 256  # output pixels that are multiplied before their results are taken up
+_CHUNK = 160  # rows of a panel that they pass over at a time: half the L1 cache
+
+
+@numba.njit(nogil=True)
+def pixel_order(height: int, columns: int, pool: Any, strip: int) -> Any:
+    """The pixels of an image in the order in which they are multiplied.
+
+    ``strip`` pooling windows after another give first each its first cell, then each its second
+    and so on: what belongs to one cell lies together.  Entries (row, column, cell number).  A
+    cell beyond the image repeats the first one of its window that is not, and has its number.
+    """
+    ph, pw = pool
+    down, across = (height + ph - 1) // ph, (columns + pw - 1) // pw
+    top, left = (down * ph - height) // 2, (across * pw - columns) // 2
+    order = np.empty((down * across * ph * pw, 3), np.intp)
+    e = 0
+    for begin in range(0, down * across, strip):
+        for cell in range(ph * pw):
+            for p in range(begin, min(begin + strip, down * across)):
+                first_row, first_column = p // across * ph - top, p % across * pw - left
+                i, j = first_row + cell // pw, first_column + cell % pw
+                if not (0 <= i < height and 0 <= j < columns):
+                    i, j = max(first_row, 0), max(first_column, 0)
+                order[e, 0], order[e, 1] = i, j
+                order[e, 2] = (i - first_row) * pw + j - first_column
+                e += 1
+    return order
+
+
+@numba.njit(nogil=True)
+def pixel_table(order: Any, down: int, across: int) -> Any:
+    """Place of each pixel whose neighbours are so far away; some more, which nobody reads."""
+    table = np.zeros(len(order) + tile.ROWS, np.intp)
+    for e in range(len(order)):
+        table[e] = order[e, 0] * down + order[e, 1] * across
+    return table
+
+
+@numba.njit(nogil=True)
+def tap_table(rows: Any, columns: Any, down: int, across: int, channels: int, spare: int) -> Any:
+    """Place of each channel of the cells (rows[t], columns[t]) of a window; some spare zeros."""
+    table = np.zeros(len(rows) * channels + spare, np.intp)
+    for t in range(len(rows)):
+        for c in range(channels):
+            table[t * channels + c] = rows[t] * down + columns[t] * across + c
+    return table
+
+
+@numba.njit(nogil=True)
+def kernel_cells(kernel_h: int, kernel_w: int, window: Any) -> Any:
+    """Rows and columns of the cells of a kernel, and their numbers; (3, KH * KW)."""
+    cells = np.empty((3, kernel_h * kernel_w), np.intp)
+    for cell in range(kernel_h * kernel_w):
+        cells[0, cell] = cell // kernel_w * window[2]
+        cells[1, cell] = cell % kernel_w * window[3]
+        cells[2, cell] = cell
+    return cells
+
+
+@numba.njit(nogil=True)
+def empty_padded(x: Any, kernel_h: int, kernel_w: int, window: Any) -> Any:
+    """Zeros for one image (H, W, C) of x and the padding, so far as any window reaches."""
+    stride_h, stride_w, dilation_h, dilation_w, top, left, out_h, out_w = window
+    high = max((out_h - 1) * stride_h + (kernel_h - 1) * dilation_h + 1, top + x.shape[1])
+    wide = max((out_w - 1) * stride_w + (kernel_w - 1) * dilation_w + 1, left + x.shape[2])
+    return np.zeros((high, wide, x.shape[3]), x.dtype)
+
+
+@numba.njit(nogil=True)
+def pack_weights(w: Any, turned: bool, cells: Any, groups: int) -> Any:
+    """Panels (groups, count, depth, width) of the weights of some cells, (cells, I, O).
+
+    The rows are the cells' channels in, the columns those out; or if turned the other way.
+    """
+    step = tile.width(w.dtype)
+    inputs, outputs = w.shape[1], w.shape[2] // groups
+    inner, columns = (outputs, inputs) if turned else (inputs, outputs)
+    count = (columns + step - 1) // step
+    panels = np.empty((groups, count, len(cells) * inner, step), w.dtype)
+    for g in range(groups):
+        for p in range(count):
+            here = min(step, columns - p * step)
+            for t in range(len(cells)):
+                part = panels[g, p, t * inner : (t + 1) * inner]
+                k, first = (g * outputs, p * step) if turned else (0, g * outputs + p * step)
+                tile.pack_panel(w[cells[t]], turned, k, first, here, part)
+    return panels
+
+
+@numba.njit(nogil=True)
+def lay_in(image: Any, top: int, left: int, padded: Any) -> None:
+    """Write an image (H, W, C) into the middle of a padded one."""
+    length, begin = image.shape[1] * image.shape[2], left * image.shape[2]
+    for i in range(image.shape[0]):
+        loops.copy(image[i].ravel(), padded[top + i].ravel()[begin : begin + length])
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def larger(values: Any, cell: int, best: Any, which: Any) -> None:
+    """best = max(best, values), and which = cell where that changes it; a NaN stays."""
+    elementary.wide_vectors()
+    for k in range(best.size):
+        value, before, number = values[k], best[k], which[k]
+        larger = (not value <= before) & (before == before)
+        best[k] = value if larger else before
+        which[k] = cell if larger else number
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def rectify(x: Any) -> None:
+    """x = relu(x)."""
+    zero = x.dtype.type(0)
+    for k in range(x.size):
+        value = x[k]
+        x[k] = zero if value < zero else value
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def where_positive(g: Any, y: Any, out: Any) -> None:
+    """out = g where y > 0, else 0."""
+    zero = g.dtype.type(0)
+    for k in range(out.size):
+        value = g[k]
+        out[k] = value if y[k] > zero else zero
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def where_chosen(g: Any, which: Any, cell: int, out: Any) -> None:
+    """out = g where which = cell, else 0."""
+    zero = g.dtype.type(0)
+    for k in range(out.size):
+        value = g[k]
+        out[k] = value if which[k] == cell else zero
+
+
+@numba.njit(nogil=True)
+def back_through(g: Any, y: Any, relu: bool, which: Any, passed: Any, dz: Any) -> None:
+    """From the gradient of an image's results to that of its sums, cell after cell.
+
+    g, y, passed: flat, (P * O); which: the same, or empty without pooling; dz: (cells * P * O).
+    """
+    target = passed if which.size else dz
+    if relu:
+        where_positive(g, y, target[: g.size])
+    else:
+        loops.copy(g, target[: g.size])
+    if which.size:
+        for cell in range(dz.size // passed.size if passed.size else 0):
+            part = dz[cell * passed.size : (cell + 1) * passed.size]
+            where_chosen(passed, which, np.uint8(cell), part)
+
+
+@numba.njit(nogil=True)
+def image_product(
+    padded: Any, pixels: Any, taps: Any, across: int, panels: Any, shift: Any, relu: bool,
+    cells: int, strip: int, order: Any, places: Any, columns: int, y: Any, which: Any,
+) -> None:  # fmt: skip
+    """All windows of one padded image (flat) times the weights, taken up into y (flat).
+
+    across: from one group's channels to the next; panels: (groups, count, depth, width);
+    shift: (groups * count, width), the bias; strip: pooling windows taken together;
+    places: (P,), where in y each pooled pixel begins; columns: channels of y in a group.
+    """
+    groups, count, depth, step = panels.shape
+    chunks = max((depth + _CHUNK - 1) // _CHUNK, 1)
+    chunk = max((depth + chunks - 1) // chunks, 1)
+    half = tile.ROWS // 2
+    sums = np.empty((strip * cells + tile.ROWS) * step, y.dtype)
+    best_cell = np.empty(strip * step if which.size else 0, np.uint8)
+    for p in range(groups * count):
+        begin = p // count * columns + p % count * step
+        here = min(step, columns - p % count * step)
+        weights = panels[p // count, p % count].ravel()
+        for first in range(0, len(places), strip):
+            windows = min(strip, len(places) - first)
+            length = windows * cells
+            rows = pixels[first * cells : first * cells + (length + half - 1) // half * half]
+            for k in range(0, max(depth, 1), chunk):
+                d, d_row = (sums, step) if k else (shift[p], 0)
+                tile.scattered_product(
+                    padded, p // count * across, rows, taps[k : k + chunk], weights, k * step, step,
+                    sums, True, d, d_row,
+                )  # fmt: skip
+            best = sums[: windows * step]
+            if which.size:
+                chosen = best_cell[: windows * step]
+                chosen[:] = 0
+                for cell in range(1, cells):
+                    values = sums[cell * windows * step : (cell + 1) * windows * step]
+                    larger(values, np.uint8(cell), best, chosen)
+            if relu:
+                rectify(best)
+            for e in range(windows):
+                place = places[first + e] + begin
+                loops.copy(best[e * step : e * step + here], y[place : place + here])
+                if which.size:
+                    own = which[place : place + here]
+                    loops.copy(chosen[e * step : e * step + here], own)
+                    number = order[first * cells + e, 2]
+                    if number:  # the first cell is beyond the image
+                        for j in range(here):
+                            own[j] = own[j] if own[j] else number
+
+
+@numba.njit(nogil=True)
+def strip_length(windows: int, cells: int) -> int:
+    """Pooling windows of a strip: strips of one length, of about _STRIP pixels."""
+    count = max((windows * cells + _STRIP - 1) // _STRIP, 1)
+    return max((windows + count - 1) // count, 1)
