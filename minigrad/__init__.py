@@ -20,6 +20,7 @@ from .functional import (
     absolute,
     add,
     avg_pool2d,
+    batch_norm,
     broadcast_to,
     clip,
     concat,
@@ -36,6 +37,7 @@ from .functional import (
     expm1,
     flip,
     gelu,
+    layer_norm,
     leaky_relu,
     linear,
     log,
@@ -90,13 +92,13 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Tensor", "absolute", "add", "apply", "avg_pool2d", "broadcast_to", "capture", "clip",
-    "concat", "conv2d", "cos", "cross_entropy", "divide", "dropout", "einsum", "elu", "embedding",
-    "enable_grad", "errors", "exp", "explain_padding", "expm1", "flip", "from_numpy",
-    "functional", "gelu", "get_num_threads", "grad", "is_grad_enabled", "kernels", "leaky_relu",
-    "linear", "log", "log1p", "log_softmax", "logsumexp", "manual_seed", "matmul", "max",
-    "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "negative",
+    "Tensor", "absolute", "add", "apply", "avg_pool2d", "batch_norm", "broadcast_to", "capture",
+    "clip", "concat", "conv2d", "cos", "cross_entropy", "divide", "dropout", "einsum", "elu",
+    "embedding", "enable_grad", "errors", "exp", "explain_padding", "expm1", "flip", "from_numpy",
+    "functional", "gelu", "get_num_threads", "grad", "is_grad_enabled", "kernels", "layer_norm",
+    "leaky_relu", "linear", "log", "log1p", "log_softmax", "logsumexp", "manual_seed", "matmul",
+    "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "negative",
     "no_grad", "one_hot", "ones", "pad", "power", "randn", "relu", "reshape", "set_num_threads",
-    "sigmoid", "sin", "softmax", "softplus", "split", "sqrt", "square", "stack", "subtract",
-    "sum", "tanh", "tensor", "transpose", "unstack", "var", "where", "zeros",
+    "sigmoid", "sin", "softmax", "softplus", "split", "sqrt", "square", "stack", "subtract", "sum",
+    "tanh", "tensor", "transpose", "unstack", "var", "where", "zeros",
 ]  # fmt: skip

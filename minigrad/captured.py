@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 
 from .errors import CaptureError, DTypeError
-from .graph import mode, switches
+from .graph import mode, refuse_on_tape, switches
 from .kernels import mode as kernel_mode
 from .program import Program
 from .rerun import Rerun
-from .tensor import Tensor, apply
+from .tensor import Tensor, apply, around
 
 _KEPT = 16  # programs of one function; who has arguments of more kinds records anew
 
@@ -45,12 +45,17 @@ class Captured:
     ``programs`` counts the kinds of arguments that are replayed by now.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], backward: bool = False) -> None:
         functools.update_wrapper(self, function)
         self.function = function
+        self.backward = backward
         self._kinds: OrderedDict[Any, _Kind] = OrderedDict()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if mode.tape is not None:  # inside of another captured function, which records
+            if self.backward:
+                refuse_on_tape("walks back through the graph")
+            return self.function(*args, **kwargs)
         leaves: list[Any] = []
         form = (
             tuple([_take_apart(value, leaves) for value in args]),
@@ -62,9 +67,10 @@ class Captured:
             kind = self._kinds[key] = _Kind(self.function)
             while len(self._kinds) > _KEPT:
                 self._kinds.popitem(last=False)
-        if kind.replay is None or mode.tape is not None:
-            return kind.record(form, leaves)
-        return kind.again(leaves)
+        if self.backward:
+            return kind.with_gradients(form, leaves)
+        form, outputs = kind.call(form, leaves)
+        return _put_together(form, iter(outputs))
 
     def __repr__(self) -> str:
         return f"<captured {getattr(self, '__name__', 'function')}, {self.programs} programs>"
@@ -72,26 +78,34 @@ class Captured:
     @property
     def programs(self) -> int:
         """How many kinds of arguments are replayed."""
-        return sum(kind.replay is not None for kind in self._kinds.values())
+        return sum(kind.program is not None for kind in self._kinds.values())
 
 
-def capture(function: Callable[..., Any]) -> Captured:
+def capture(function: Callable[..., Any] | None = None, *, backward: bool = False) -> Any:
     """``function`` with its ops recorded once for each kind of arguments, and then replayed.
 
     function: takes tensors, arrays, and tuples, lists and dicts of them; returns tensors in the
     same forms.  Arguments are of one kind if shapes, dtypes, requires_grad and all other
     values (numbers, strings, None) are the same; so are the modes of modules and no_grad.
+    backward: whether a call walks back from the first tensor returned, the loss, at once: it
+    adds to ``.grad`` as ``loss.backward()`` would, and all that it returns is detached.  That
+    saves the last of the graph, which for the smallest models is worth it.
 
     Everything that changes from call to call must be an argument, a parameter, or drawn
-    inside an op (as nn.Dropout does): a replay does not run the function.  Losses are
-    returned and walked back outside, where hooks, clipping and updates are as always.
+    inside an op (as nn.Dropout does): a replay does not run the function.  Without
+    ``backward`` losses are returned and walked back outside, as always.
     Recorders of :mod:`minigrad.watch` see everything: while one listens, nothing is replayed.
     Second derivatives need the function itself.
+
+    As a decorator: ``@mg.capture`` or ``@mg.capture(backward=True)``.  Returns a
+    :class:`Captured`.
 
     Raises CaptureError at the second call if the two recordings differ, or for what a
     replay would leave out: changes in place, a backward pass or a hook inside.
     """
-    return Captured(function)
+    if function is None:
+        return functools.partial(Captured, backward=backward)
+    return Captured(function, backward)
 
 
 class _Kind:
@@ -101,34 +115,67 @@ class _Kind:
         self.function = function
         self.first: Program | None = None
         self.program: Program | None = None
-        self.replay: Callable[..., Any] | None = None  # an op
+        self.rerun: Rerun | None = None
+        self.replay: Callable[..., Any] = function  # an op, once there is a program
         self.form: Any = None  # of the result
-        self.meant: list[tuple[Any, Any, bool]] = []
+        self.held: list[np.ndarray] = []  # of the tensors used from outside
+        self.wanted: list[bool] = []  # whether they require a gradient
 
     def fits(self) -> bool:
         """Whether the tensors used from outside are still of the kinds they were."""
-        return self.program is None or all(
-            [
-                t.array.dtype is dtype and t.array.shape == shape and t.requires_grad is wanted
-                for t, (dtype, shape, wanted) in zip(self.program.externals, self.meant)
-            ]
-        )
+        if self.program is None:
+            return True
+        tensors = self.program.externals
+        if [t.requires_grad for t in tensors] != self.wanted:
+            return False
+        arrays = [t.array for t in tensors]
+        if not all([a is b for a, b in zip(arrays, self.held)]):
+            if [(a.dtype, a.shape) for a in arrays] != [(b.dtype, b.shape) for b in self.held]:
+                return False
+            self.held, self.rerun = arrays, None  # other memory
+        return True
 
-    def record(self, form: Any, leaves: list[Any]) -> Any:
+    def call(self, form: Any, leaves: list[Any]) -> tuple[Any, Any]:
+        """Form and tensors of the result."""
+        leaves = [_contiguous(leaf) for leaf in leaves]
+        if self.program is None:
+            return self.record(form, leaves)
+        outputs = apply(self.replay, *leaves, *self.program.externals)
+        wanted = self.program.grads
+        return self.form, [y if w else y.detach() for y, w in zip(outputs, wanted)]
+
+    def with_gradients(self, form: Any, leaves: list[Any]) -> Any:
+        """The result, detached, after its first tensor was walked back."""
+        if self.rerun is not None and self.rerun.works and self.program is not None:
+            tensors = [*leaves, *self.program.externals]
+            if not any([getattr(t, "hooks", None) or getattr(t, "node", None) for t in tensors]):
+                done = self.rerun.both([getattr(leaf, "array", leaf) for leaf in leaves])
+                if done is not None:
+                    results, gradients = done
+                    for tensor, gradient in zip(tensors, gradients):
+                        if gradient is not None:
+                            tensor.accumulate(gradient)
+                    return _put_together(self.form, iter([around(y) for y in results]))
+        result_form, outputs = self.call(form, leaves)
+        if not outputs or not outputs[0].requires_grad:
+            raise CaptureError(
+                f"capture: with backward=True {_name(self.function)} must return the loss first, "
+                "and it must depend on something that requires a gradient"
+            )
+        outputs[0].backward()
+        return _put_together(result_form, iter([y.detach() for y in outputs]))
+
+    def record(self, form: Any, leaves: list[Any]) -> tuple[Any, Any]:
         """Run the function with its calls written down; compare if it is the second time."""
-        outer, mode.tape = mode.tape, []
+        mode.tape = []
         try:
-            leaves = [_contiguous(leaf) for leaf in leaves]
             rest = iter(leaves)
             args = [_put_together(part, rest) for part in form[0]]
             kwargs = _put_together(form[1], rest)
             result = self.function(*args, **kwargs)
             tape = mode.tape
         finally:
-            mode.tape = outer
-        if outer is not None:  # captured functions inside one another: the outer one records
-            outer.extend(tape)
-            return result
+            mode.tape = None
         outputs: list[Any] = []
         self.form = _take_apart(result, outputs)
         if any(not isinstance(y, Tensor) for y in outputs):
@@ -141,7 +188,7 @@ class _Kind:
         program = Program(tape, arrays, tensors, outputs)
         if program.watched:
             self.first = None
-            return result
+            return self.form, outputs
         if -1 in program.results:
             raise CaptureError(
                 f"capture: {_name(self.function)} returned a tensor that is neither an argument "
@@ -150,51 +197,41 @@ class _Kind:
         program.forget_arrays()
         if self.first is None:
             self.first = program
-            return result
+            return self.form, outputs
         difference = program.difference(self.first)
+        self.first = None
         if difference:
-            self.first = None
             raise CaptureError(
                 f"capture: {_name(self.function)} did not do the same twice: {difference}. What "
                 "changes from call to call must be an argument, a parameter or be made by an op."
             )
-        self.first, self.program = None, program
-        self.meant = [(t.array.dtype, t.array.shape, t.requires_grad) for t in program.externals]
-        self.replay = _op(program, _name(self.function))
-        return result
+        self.held = [t.array for t in program.externals]
+        self.wanted = [t.requires_grad for t in program.externals]
+        self.replay = self._op(program)
+        self.program = program
+        return self.form, outputs
 
-    def again(self, leaves: list[Any]) -> Any:
-        """Replay, as one op call."""
-        program, replay = self.program, self.replay
-        assert program is not None and replay is not None
-        leaves = [_contiguous(leaf) for leaf in leaves]
-        outputs = apply(replay, *leaves, *program.externals)
-        results = [y if wanted else y.detach() for y, wanted in zip(outputs, program.grads)]
-        return _put_together(self.form, iter(results))
+    def _op(self, program: Program) -> Callable[..., Any]:
+        """The program in the form of an op; see :mod:`minigrad.ops`."""
+        count = program.inputs
 
+        def replay(*arrays: Any) -> Any:
+            inputs = arrays[:count]
+            if program.repeatable:
+                rerun = self.rerun
+                if rerun is None:
+                    self.rerun = rerun = Rerun(program, inputs)
+                    return rerun.first()
+                done = rerun.run(inputs) if rerun.works else None
+                if done is not None:
+                    return done
+            return program.run(inputs)
 
-def _op(program: Program, name: str) -> Callable[..., Any]:
-    """The program in the form of an op; see :mod:`minigrad.ops`."""
-    count = program.inputs
-    rerun: Rerun | None = None
-
-    def replay(*arrays: Any) -> Any:
-        nonlocal rerun
-        inputs = arrays[:count]
-        if program.repeatable:
-            if rerun is None or not rerun.fits():
-                rerun = Rerun(program, inputs)
-                return rerun.first()
-            done = rerun.run(inputs) if rerun.works else None
-            if done is not None:
-                return done
-        return program.run(inputs)
-
-    replay.__name__ = name
-    op: Any = replay
-    op.takes_gaps = True
-    op.first_order_only = "It is captured; call the function without mg.capture for that."
-    return replay
+        replay.__name__ = _name(self.function)
+        op: Any = replay
+        op.takes_gaps = True
+        op.first_order_only = "It is captured; call the function without mg.capture for that."
+        return replay
 
 
 def _name(function: Any) -> str:

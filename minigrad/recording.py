@@ -4,11 +4,11 @@ A captured function (:mod:`minigrad.captured`) is replayed fastest as a list of 
 
     (function, arguments)
 
-on arrays that stay where they are (:mod:`minigrad.rerun`).  Kernels that are called while a list is there are written
-down by themselves.  What an op does with NumPy goes through the functions below; they do what
-NumPy would, and write it down if somebody wants to know.  An op that keeps to this says so,
-with ``@repeatable``; all else, the shapes and sizes that it computes, must be the same for
-arguments of the same shapes.
+on arrays that stay where they are (:mod:`minigrad.rerun`).  Kernels that are called while a
+list is there are written down by themselves.  What an op does with NumPy goes through the
+functions below; they do what NumPy would, and write it down if somebody wants to know.  An op
+that keeps to this says so, with ``@repeatable``; all else, the shapes and sizes that it
+computes, must be the same for arguments of the same shapes.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def computed(ufunc: Any, *inputs: Any) -> Any:
     return y
 
 
-def summed(x: np.ndarray, axis: Any = None) -> Any:
+def summed(x: Any, axis: Any = None) -> Any:
     """Sum over one axis, or all.  x: (...).  Works on tensors too."""
     if not isinstance(x, np.ndarray):
         return x.sum(axis=axis)
@@ -115,7 +115,7 @@ def summed(x: np.ndarray, axis: Any = None) -> Any:
 def copied(x: np.ndarray) -> np.ndarray:
     """A C-contiguous copy.  x: (...)."""
     y = np.empty(x.shape, x.dtype)
-    do(np.copyto, y, x)
+    do(y.__setitem__, ..., x)
     return y
 
 
@@ -124,7 +124,7 @@ def contiguous(x: np.ndarray, dtype: Any = None) -> np.ndarray:
     if x.flags.c_contiguous and (dtype is None or x.dtype == dtype):
         return x
     y = np.empty(x.shape, dtype or x.dtype)
-    do(np.copyto, y, x)
+    do(y.__setitem__, ..., x)
     return y
 
 

@@ -31,7 +31,6 @@ class Rerun:
 
     def __init__(self, program: Program, inputs: Sequence[np.ndarray]) -> None:
         self.program = program
-        self.held = [tensor.array for tensor in program.externals]
         self.buffers = [x.copy() for x in inputs]
         with recorded() as self.calls:
             self.results, self.vjps = program.forward(self.buffers)
@@ -46,10 +45,6 @@ class Rerun:
             return self._outcome()
         program, vjps = self.program, self.vjps
         return self.results, lambda gradients: program.backward(vjps, gradients)
-
-    def fits(self) -> bool:
-        """Whether the tensors from outside still have the arrays that are on the lists."""
-        return all([t.array is array for t, array in zip(self.program.externals, self.held)])
 
     def run(self, inputs: Sequence[np.ndarray]) -> Any:
         """As ``Program.run``; None if the buffers are in use or a call came out differently."""
@@ -67,20 +62,45 @@ class Rerun:
         finally:
             self._lock.release()
 
+    def both(self, inputs: Sequence[np.ndarray]) -> Any:
+        """Results, and gradients of the leaves from a gradient of 1 of the first result.
+
+        None as for :meth:`run`.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            if self._pending is not None and self._pending() is not None:
+                return None
+            for buffer, x in zip(self.buffers, inputs):
+                buffer[...] = x
+            repeat(self.calls)
+            one = np.ones(self.results[0].shape, self.results[0].dtype)
+            seeds = [one, *[None] * (len(self.results) - 1)]
+            results = [y.copy() for y in self.results]
+            return results, self._gradients(self.vjps, seeds)
+        except Diverged:
+            return None
+        finally:
+            self._lock.release()
+
     def _outcome(self) -> Any:
         """Copies of the results, and the function that gives the gradients."""
         vjps = self.vjps  # in the closure, where graph.saved_arrays finds the arrays
 
         def vjp(gradients: Sequence[Any]) -> tuple[Any, ...]:
-            wanted = tuple([g is not None for g in gradients])
-            back = self._backs.get(wanted)
-            if back is None:
-                back = self._backs[wanted] = _Back(self.program, vjps, gradients)
-                return back.copies()
-            return back.run(gradients)
+            return self._gradients(vjps, gradients)
 
         self._pending = weakref.ref(vjp)
         return tuple([y.copy() for y in self.results]), vjp
+
+    def _gradients(self, vjps: list[Any], gradients: Sequence[Any]) -> tuple[Any, ...]:
+        wanted = tuple([g is not None for g in gradients])
+        back = self._backs.get(wanted)
+        if back is None:
+            back = self._backs[wanted] = _Back(self.program, vjps, gradients)
+            return back.copies()
+        return back.run(gradients)
 
 
 class _Back:

@@ -80,7 +80,7 @@ def _placed(op: Any, args: Any, params: dict[str, Any]) -> tuple[Any, dict[str, 
     return bound.args, bound.kwargs
 
 
-def _new(array: np.ndarray, storage: Storage) -> Tensor:
+def around(array: np.ndarray, storage: Storage | None = None) -> Tensor:
     """A tensor around an array that is known to be one, without any of the checks."""
     out = Tensor.__new__(Tensor)
     out.array = array
@@ -89,7 +89,7 @@ def _new(array: np.ndarray, storage: Storage) -> Tensor:
     out.node = None
     out.slot = 0
     out.hooks = None
-    out.storage = storage
+    out.storage = Storage() if storage is None else storage
     return out
 
 
@@ -111,8 +111,8 @@ def _wrap(array: np.ndarray, values: list[Any], args: tuple[Any, ...], op: Any) 
         for value, arg in zip(values, args):
             if value is array or value is memory or getattr(value, "base", None) is memory:
                 if isinstance(arg, Tensor):
-                    return _new(array, arg.storage)
-    return _new(array, Storage())
+                    return around(array, arg.storage)
+    return around(array, Storage())
 
 
 class Tensor(Methods):
@@ -242,7 +242,7 @@ class Tensor(Methods):
 
     def detach(self) -> Tensor:
         """The same data, shared, outside the graph: where a gradient stops."""
-        return _new(self.array, self.storage)
+        return around(self.array, self.storage)
 
     def clone(self) -> Tensor:
         """A copy in memory of its own; gradients flow through it."""
@@ -318,7 +318,7 @@ class Tensor(Methods):
     def accumulate(self, gradient: np.ndarray) -> None:
         """Add an array to ``.grad``, taking the array over if there is none yet."""
         if self.grad is None:
-            self.grad = _new(gradient, Storage())
+            self.grad = around(gradient, Storage())
         else:
             self.grad.array += gradient
             mark_changed(self.grad.storage, self.grad.array, "backward()")

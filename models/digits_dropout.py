@@ -250,8 +250,9 @@ def outputs_figure(trained: dict[str, list[Look]]) -> Figure:
     for (above, below), (name, looks) in zip(panels.T, trained.items()):
         end = max(looks[-1].step, 1)
         for axes, shares, low in (
-            (above, [look.hidden for look in looks], -1), (below, [look.answers for look in looks], 0)
-        ):  # fmt: skip
+            (above, [look.hidden for look in looks], -1),
+            (below, [look.answers for look in looks], 0),
+        ):
             drawn = axes.imshow(
                 np.array(shares).T, origin="lower", aspect="auto", extent=(0, end, low, 1),
                 cmap="Blues", norm=LogNorm(1e-3, 1, clip=True), interpolation="nearest",
@@ -268,10 +269,10 @@ def search_figure(found: np.ndarray) -> Figure:
     """The table of the search.  found: (keeps, brightest, splits)."""
     keeps, brightest = TRIED
     mean = found.mean(axis=2)
-    i, j = np.unravel_index(np.nanargmax(mean), mean.shape) if np.isfinite(mean).any() else (0, 0)
+    i, j = np.unravel_index(np.argmax(np.nan_to_num(mean)), mean.shape)
     figure = _plots.new_figure(
-        f"Best of {mean.size} settings: {Setting(keeps[i], brightest[j])}, {mean[i, j]:.1%} of the\n"
-        f"images set aside named right (mean of {SPLITS} splits; test images not used)",
+        f"Best of {mean.size} settings: {Setting(keeps[i], brightest[j])}.  It names\n"
+        f"{mean[i, j]:.1%} of training images set aside ({SPLITS} splits; no test image used)",
         4.6,
     )
     axes = figure.add_subplot()

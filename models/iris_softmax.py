@@ -152,8 +152,8 @@ def cost_figure(trained: dict[str, Trained]) -> Figure:
     for (above, below), (name, result) in zip(panels.T, trained.items()):
         for axes, values in ((above, result.accuracies), (below, result.losses)):
             _plots.dress(axes)
-            for start, color, style in zip(*_told_apart(result.test)):
-                axes.plot(values[:, start], color=color, **style)
+            for number, color, style in zip(*_told_apart(result.test)):
+                axes.plot(values[:, number], color=color, **style)
         above.set_title(VARIANTS[name], fontsize=10)
         below.set_xlabel("training step")
         below.set_ylim(0, 1.5)

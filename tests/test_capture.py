@@ -94,7 +94,7 @@ def train(make, captured, steps=7, dtype=np.float32):
     model = make()
     if dtype == np.float64:
         model.double()
-    step = mg.capture(model) if captured else model
+    step = mg.capture(model, backward=captured == "backward") if captured else model
     optimizer = optim.Adam(model.parameters(), lr=0.01)
     rng = generator(9)
     state, seen = model.start(), []
@@ -104,9 +104,10 @@ def train(make, captured, steps=7, dtype=np.float32):
             batch = batch.astype(dtype)
         if state is not None and dtype == np.float64:
             state = convert(state)
-        loss, state = step(batch, state)
         optimizer.zero_grad()
-        loss.backward()
+        loss, state = step(batch, state)
+        if captured != "backward":
+            loss.backward()
         seen += [loss.numpy().copy(), *(p.grad.numpy().copy() for p in model.parameters())]
         optim.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
@@ -125,13 +126,14 @@ MODELS = [CharModel, lambda: CharModel(nn.RNN), lambda: CharModel(nn.GRU), SineM
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("mode", ["numba", "numpy"])
+@pytest.mark.parametrize("captured", ["forward", "backward"])
 @pytest.mark.parametrize("make", [*MODELS, DropModel])
-def test_a_captured_training_gives_the_same_bits(make, mode, dtype):
+def test_a_captured_training_gives_the_same_bits(make, captured, mode, dtype):
     with mg.kernels.use(mode):
-        plain, _ = train(make, False, dtype=dtype)
-        captured, step = train(make, True, dtype=dtype)
+        plain, _ = train(make, "", dtype=dtype)
+        replayed, step = train(make, captured, dtype=dtype)
     assert step.programs == 1
-    for a, b in zip(plain, captured, strict=True):
+    for a, b in zip(plain, replayed, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
 
@@ -141,7 +143,7 @@ def test_a_replay_calls_no_op(make, monkeypatch):
     runs = []
     plain = Program.forward
     monkeypatch.setattr(Program, "forward", lambda *args: runs.append(1) or plain(*args))
-    train(make, True, steps=8)
+    train(make, "forward", steps=8)
     assert len(runs) == 1  # the third call, which is written down
 
 
@@ -288,6 +290,57 @@ def test_hooks_and_retain_grad_outside():
     loss.register_hook(lambda g: seen.append(g.item()))
     (loss * 2).backward()
     assert seen == [2.0]
+
+
+def test_backward_at_once():
+    w = nn.Parameter(np.array([1.0, 2.0, 3.0], np.float32))
+    leaf = mg.Tensor(np.ones(3, np.float32), requires_grad=True)
+
+    @mg.capture(backward=True)
+    def step(x, leaf):
+        return (mg.tanh(x * w) * leaf).sum(), x * w
+
+    for i in range(6):
+        w.grad = leaf.grad = None
+        x = np.full(3, i / 5, np.float32)
+        for times in (1, 2):
+            loss, other = step(x, leaf)
+            assert loss.node is None and other.node is None and not loss.requires_grad
+        plain = step.function(x, leaf)[0]
+        got = w.grad.numpy().copy(), leaf.grad.numpy().copy()
+        w.grad = leaf.grad = None
+        plain.backward()
+        assert times == 2 and loss.item() == plain.item()
+        np.testing.assert_array_equal(got[0], 2 * w.grad.numpy())
+        np.testing.assert_array_equal(got[1], 2 * leaf.grad.numpy())
+    assert step.programs == 1
+
+
+def test_backward_at_once_with_hooks_and_inner_tensors():
+    w = nn.Parameter(np.ones(3, np.float32))
+    step = mg.capture(lambda x: (x * w).sum(), backward=True)
+    seen = []
+    for i in range(5):
+        v = mg.Tensor(np.ones(3, np.float32), requires_grad=True)
+        w.grad = None
+        step(v * 2)
+        assert v.grad.tolist() == [2, 2, 2] and w.grad.tolist() == [2, 2, 2]
+    remove = w.register_hook(lambda g: seen.append(g.tolist()))
+    for i in range(4):
+        step(mg.Tensor(np.full(3, i, np.float32)))
+    assert seen == [[i] * 3 for i in range(4)]
+    remove()
+
+
+def test_backward_at_once_needs_a_loss():
+    with pytest.raises(CaptureError, match="must return the loss first"):
+        mg.capture(lambda x: x * 2, backward=True)(mg.ones(3))
+    w = nn.Parameter(np.ones(3, np.float32))
+    with pytest.raises(GraphError, match="no single gradient"):
+        mg.capture(lambda x: x * w, backward=True)(mg.ones(3))
+    inner = mg.capture(lambda x: (x * w).sum(), backward=True)
+    with pytest.raises(CaptureError, match="walks back"):
+        mg.capture(lambda x: inner(x) * 2)(mg.ones(3))
 
 
 # -- kinds of arguments -----------------------------------------------------------------------

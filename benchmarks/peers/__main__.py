@@ -19,7 +19,11 @@ from benchmarks import timing
 
 from . import driver
 
-CASES = ("char_lm", "echo_rnn", "sine_to_cosine", "sine_lstm", "mnist_lstm", "ptb_lm")
+CASES = (
+    "char_lm", "echo_rnn", "sine_to_cosine", "sine_lstm", "mnist_lstm", "ptb_lm", "mnist_cnn",
+    "mnist_cnn_100", "seq2seq_odds", "seq2seq_greedy",
+    "linear_regression", "curve_regression", "iris_softmax", "mnist_softmax", "digits_dropout",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

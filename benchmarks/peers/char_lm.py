@@ -88,13 +88,14 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Step:
         outputs, state = lstm(window[:-1], state)
         return mg.cross_entropy(head(outputs), window[1:]), state
 
-    forward = mg.capture(loss_of) if captured else loss_of
+    forward = mg.capture(loss_of, backward=True) if captured else loss_of
 
     def step(window: np.ndarray) -> Any:
         nonlocal state
-        loss, (h, c) = forward(window, state)
         optimizer.zero_grad()
-        loss.backward()
+        loss, (h, c) = forward(window, state)
+        if not captured:
+            loss.backward()
         optim.clip_grad_norm_(parameters, MAX_NORM)
         optimizer.step()
         state = (h.detach(), c.detach())

@@ -55,13 +55,14 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
         outputs, state = rnn(bits, state)
         return mg.cross_entropy(mg.linear(outputs, w, b), echo), state
 
-    forward = mg.capture(loss_of) if captured else loss_of
+    forward = mg.capture(loss_of, backward=True) if captured else loss_of
 
     def step(bits: np.ndarray, echo: np.ndarray) -> float:
         nonlocal state
-        loss, state = forward(bits, echo, state)
         optimizer.zero_grad()
-        loss.backward()
+        loss, state = forward(bits, echo, state)
+        if not captured:
+            loss.backward()
         optimizer.step()
         state = state.detach()
         return loss.item()

@@ -64,12 +64,13 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
         outputs, _ = lstm(dense_in(rows))
         return mg.cross_entropy(dense_out(outputs[-1]), labels)
 
-    forward = mg.capture(loss_of) if captured else loss_of
+    forward = mg.capture(loss_of, backward=True) if captured else loss_of
 
     def step(images: np.ndarray, labels: np.ndarray) -> float:
-        loss = forward(np.ascontiguousarray(images.swapaxes(0, 1)), labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss = forward(np.ascontiguousarray(images.swapaxes(0, 1)), labels)
+        if not captured:
+            loss.backward()
         optimizer.step()
         return loss.item()
 

@@ -73,13 +73,14 @@ def minigrad_step(weights: Weights, dropout: float = 0.0, captured: bool = False
             after.append(carried)
         return mg.cross_entropy(dense(values), targets, reduction="sum") / N, after
 
-    forward = mg.capture(loss_of) if captured else loss_of
+    forward = mg.capture(loss_of, backward=True) if captured else loss_of
 
     def step(inputs: np.ndarray, targets: np.ndarray) -> float:
         nonlocal state
-        loss, after = forward(inputs, targets, state)
         optimizer.zero_grad()
-        loss.backward()
+        loss, after = forward(inputs, targets, state)
+        if not captured:
+            loss.backward()
         optim.clip_grad_norm_(parameters, MAX_NORM)
         optimizer.step()
         state = [tuple(part.detach() for part in parts) for parts in after]

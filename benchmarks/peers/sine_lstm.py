@@ -59,12 +59,13 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
         outputs, _ = layers[1](outputs)
         return mg.mse_loss(head(outputs[:, -1]), y)
 
-    forward = mg.capture(loss_of) if captured else loss_of
+    forward = mg.capture(loss_of, backward=True) if captured else loss_of
 
     def step(x: np.ndarray, y: np.ndarray) -> float:
-        loss = forward(x, y)
         optimizer.zero_grad()
-        loss.backward()
+        loss = forward(x, y)
+        if not captured:
+            loss.backward()
         optimizer.step()
         return loss.item()
 

@@ -57,13 +57,14 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
         outputs, state = rnn(x, state)
         return mg.mse_loss(head(outputs), y), state
 
-    forward = mg.capture(loss_of) if captured else loss_of
+    forward = mg.capture(loss_of, backward=True) if captured else loss_of
 
     def step(x: np.ndarray, y: np.ndarray) -> float:
         nonlocal state
-        loss, state = forward(x, y, state)
         optimizer.zero_grad()
-        loss.backward()
+        loss, state = forward(x, y, state)
+        if not captured:
+            loss.backward()
         optimizer.step()
         state = state.detach()
         return loss.item()

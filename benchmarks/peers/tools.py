@@ -135,3 +135,12 @@ def jax_adam(params: Any, grads: Any, moments: Any, rate: float) -> tuple[Any, A
         lambda p, m, v: p - scaled * m / (jnp.sqrt(v) + 1e-8), params, first, second
     )
     return params, (step, first, second)
+
+
+def jax_cross_entropy(logits: Any, labels: Any) -> Any:
+    """Softmax cross-entropy, mean over the rows; logits (N, V), labels (N,) integers."""
+    import jax.numpy as jnp
+    from jax.nn import logsumexp
+
+    picked = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    return jnp.mean(logsumexp(logits, axis=1) - picked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .batches import CursorBatches, SequenceBatches
+from .buckets import BucketBatches, Padded, Padding, pad
 from .loader import DataLoader, Dataset, Subset, TensorDataset, default_collate, random_split
 from .mnist import MNIST, download_mnist, load_mnist
 from .tables import Digits, Iris, load_digits, load_iris
@@ -12,12 +13,15 @@ from .words import Corpus, load_ptb, load_words
 __all__ = [
     "ALPHABET",
     "MNIST",
+    "BucketBatches",
     "Corpus",
     "CursorBatches",
     "DataLoader",
     "Dataset",
     "Digits",
     "Iris",
+    "Padded",
+    "Padding",
     "SequenceBatches",
     "Subset",
     "TensorDataset",
@@ -32,5 +36,6 @@ __all__ = [
     "load_ptb",
     "load_text",
     "load_words",
+    "pad",
     "random_split",
 ]

@@ -39,14 +39,15 @@ _MODULES = {
     "lstm": ("lstm_backward", "lstm_forward"),
     "lstmp": ("lstmp_backward", "lstmp_forward"),
     "normalise": (
-        "batch_moments", "batch_norm_backward", "batch_norm_forward", "batch_sums",
-        "layer_norm_backward", "layer_norm_forward",
+        "batch_constants", "batch_moments", "batch_norm_backward", "batch_norm_forward",
+        "batch_slopes", "batch_sums", "layer_norm_backward", "layer_norm_forward",
     ),
     "pool": (
         "avg_pool2d_backward", "avg_pool2d_forward", "max_pool2d_backward", "max_pool2d_forward",
     ),
     "rnn": ("rnn_backward", "rnn_forward"),
     "saturation": ("count_saturated",),
+    "small": ("small_matmul", "sum_rows"),
     "tile": ("matmul",),
     "update": (
         "adadelta", "adagrad", "adam", "clamp", "ftrl", "momentum", "rmsprop",

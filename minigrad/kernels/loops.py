@@ -25,6 +25,27 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
+BLOCK = 32  # rows done together where sequences end early
+
+
+@numba.njit(nogil=True)
+def rows_together(ends: Any, steps: int, start: int, stop: int) -> int:
+    """How many rows of a range to do at a time: all if every one runs to the end."""
+    for n in range(start, stop):
+        if ends[n] < steps:
+            return BLOCK
+    return max(stop - start, 1)
+
+
+@numba.njit(nogil=True)
+def running(ends: Any, t: int, first: int, last: int) -> int:
+    """One behind the last of the rows first to last that has not ended at step t."""
+    live = last
+    while live > first and t >= ends[live - 1]:
+        live -= 1
+    return live
+
+
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
 def sigmoid_all(x: Any) -> None:
     """x = sigmoid(x)."""

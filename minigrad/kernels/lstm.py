@@ -8,6 +8,10 @@ The caller multiplies the inputs by their weights (one large product for all T; 
 all for ids, whose rows are looked up here) and adds a forget bias to ``bias``.  A batch row
 never meets another row, so ranges of rows are what the threads share, each for the whole of
 time.
+
+Where sequences end early, a range is done in blocks of a few rows, and of a block only the
+rows up to the last that is still running: if the long ones come first in each block, nothing is
+computed for padding.
 """
 
 from __future__ import annotations
@@ -89,33 +93,40 @@ def lstm_forward(
     start: int, stop: int,
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
+    steps = which.shape[0]
     panels = loops.pack_gates(w_h)
-    z = np.empty((stop - start, panels[0].shape[0] * panels[0].shape[2]), w_h.dtype)
-    for t in range(which.shape[0]):
-        for g in range(4):
-            tile.product(h[t, start:stop], panels[g], z)
-            loops.add_inputs(
-                x_gates, which[t, start:stop], bias, g * hidden, z, gates[t, g, start:stop]
-            )
-        i, j, f, o = (
-            gates[t, 0, start:stop].ravel(), gates[t, 1, start:stop].ravel(),
-            gates[t, 2, start:stop].ravel(), gates[t, 3, start:stop].ravel(),
-        )  # fmt: skip
-        new_h = h[t + 1, start:stop].ravel()
-        new_c = c[t + 1, start:stop].ravel()
-        loops.sigmoid_all(i)
-        loops.tanh_all(j)
-        loops.sigmoid_all(f)
-        loops.sigmoid_all(o)
-        for n in range(start, stop):
-            if t >= ends[n]:
-                loops.keep_cell(gates[t, :, n])
-        loops.new_cell(i, j, f, c[t, start:stop].ravel(), new_c)
-        loops.tanh_of(new_c, new_h)
-        loops.times(o, new_h)
-        for n in range(start, stop):
-            if t >= ends[n]:
-                loops.copy(h[t, n], h[t + 1, n])
+    block = loops.rows_together(ends, steps, start, stop)
+    space = np.empty((block, panels[0].shape[0] * panels[0].shape[2]), w_h.dtype)
+    for first in range(start, stop, block):
+        last = min(first + block, stop)
+        for t in range(steps):
+            live = loops.running(ends, t, first, last)  # the rows behind have all ended
+            z = space[: live - first]
+            for g in range(4):
+                tile.product(h[t, first:live], panels[g], z)
+                loops.add_inputs(
+                    x_gates, which[t, first:live], bias, g * hidden, z, gates[t, g, first:live]
+                )
+            i, j, f, o = (
+                gates[t, 0, first:live].ravel(), gates[t, 1, first:live].ravel(),
+                gates[t, 2, first:live].ravel(), gates[t, 3, first:live].ravel(),
+            )  # fmt: skip
+            new_h = h[t + 1, first:live].ravel()
+            new_c = c[t + 1, first:live].ravel()
+            loops.sigmoid_all(i)
+            loops.tanh_all(j)
+            loops.sigmoid_all(f)
+            loops.sigmoid_all(o)
+            for n in range(first, last):
+                if t >= ends[n]:
+                    loops.keep_cell(gates[t, :, n])
+            loops.new_cell(i, j, f, c[t, first:live].ravel(), new_c)
+            loops.tanh_of(new_c, new_h)
+            loops.times(o, new_h)
+            for n in range(first, last):
+                if t >= ends[n]:
+                    loops.copy(h[t, n], h[t + 1, n])
+                    loops.copy(c[t, n], c[t + 1, n])
 
 
 @kernel(twin=lstm_backward_twin, outputs=("dh", "dc", "d_gates", "flow"), fastmath=FASTMATH)
@@ -124,36 +135,43 @@ def lstm_backward(
     flow: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
-    rows = stop - start
+    steps = gates.shape[0]
     panels = tile.pack(w_h.T, 0, hidden)
-    back = np.empty((rows, panels.shape[0] * panels.shape[2]), w_h.dtype)
-    dz = np.empty((4, rows * hidden), w_h.dtype)
-    tanh_c = np.empty(rows * hidden, w_h.dtype)
-    dh_all, dc_all = dh[start:stop].ravel(), dc[start:stop].ravel()
-    for t in range(gates.shape[0] - 1, -1, -1):
-        i, j, f, o = (
-            gates[t, 0, start:stop].ravel(), gates[t, 1, start:stop].ravel(),
-            gates[t, 2, start:stop].ravel(), gates[t, 3, start:stop].ravel(),
-        )  # fmt: skip
-        loops.tanh_of(c[t + 1, start:stop].ravel(), tanh_c)
-        loops.add(d_out[t, start:stop].ravel(), dh_all)  # now the total dL/dh_t
-        loops.total_cell_gradient(dh_all, o, tanh_c, dc_all)  # now the total dL/dc_t
-        if flow.size:
-            for n in range(start, stop):
-                flow[0, t, n] = loops.square_sum(dh[n])
-                flow[1, t, n] = loops.square_sum(dc[n])
-        loops.through_sigmoid(dc_all, j, i, dz[0])
-        loops.through_tanh(dc_all, i, j, dz[1])
-        loops.through_sigmoid(dc_all, c[t, start:stop].ravel(), f, dz[2])
-        loops.through_sigmoid(dh_all, tanh_c, o, dz[3])
-        loops.times(f, dc_all)
-        for n in range(rows):  # from blocks to rows, as the products want them
-            for g in range(4):
-                loops.copy(
-                    dz[g, n * hidden : (n + 1) * hidden],
-                    d_gates[t, start + n, g * hidden : (g + 1) * hidden],
-                )
-        tile.product(d_gates[t, start:stop], panels, back)
-        for n in range(rows):
-            if t < ends[start + n]:
-                loops.copy(back[n], dh[start + n])
+    block = loops.rows_together(ends, steps, start, stop)
+    space = np.empty((block, panels.shape[0] * panels.shape[2]), w_h.dtype)
+    dz = np.empty((4, block * hidden), w_h.dtype)
+    tanh_of_c = np.empty(block * hidden, w_h.dtype)
+    for first in range(start, stop, block):
+        last = min(first + block, stop)
+        for t in range(steps - 1, -1, -1):
+            live = loops.running(ends, t, first, last)
+            rows = live - first
+            back, tanh_c = space[:rows], tanh_of_c[: rows * hidden]
+            i, j, f, o = (
+                gates[t, 0, first:live].ravel(), gates[t, 1, first:live].ravel(),
+                gates[t, 2, first:live].ravel(), gates[t, 3, first:live].ravel(),
+            )  # fmt: skip
+            dh_all, dc_all = dh[first:live].ravel(), dc[first:live].ravel()
+            loops.tanh_of(c[t + 1, first:live].ravel(), tanh_c)
+            loops.add(d_out[t, first:live].ravel(), dh_all)  # now the total dL/dh_t
+            loops.total_cell_gradient(dh_all, o, tanh_c, dc_all)  # now the total dL/dc_t
+            if flow.size:
+                for n in range(first, last):
+                    flow[0, t, n] = loops.square_sum(dh[n])
+                    flow[1, t, n] = loops.square_sum(dc[n])
+            loops.through_sigmoid(dc_all, j, i, dz[0])
+            loops.through_tanh(dc_all, i, j, dz[1])
+            loops.through_sigmoid(dc_all, c[t, first:live].ravel(), f, dz[2])
+            loops.through_sigmoid(dh_all, tanh_c, o, dz[3])
+            loops.times(f, dc_all)
+            for n in range(rows):  # from blocks to rows, as the products want them
+                for g in range(4):
+                    loops.copy(
+                        dz[g, n * hidden : (n + 1) * hidden],
+                        d_gates[t, first + n, g * hidden : (g + 1) * hidden],
+                    )
+            d_gates[t, live:last] = 0
+            tile.product(d_gates[t, first:live], panels, back)
+            for n in range(rows):
+                if t < ends[first + n]:
+                    loops.copy(back[n], dh[first + n])

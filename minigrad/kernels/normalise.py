@@ -67,6 +67,35 @@ def batch_moments_twin(
         spread[block] = np.sum((rows - mean[block]) ** 2, axis=0)
 
 
+def batch_constants_twin(
+    moments: np.ndarray, rows: int, size: int, epsilon: float, momentum: float,
+    gamma: np.ndarray, beta: np.ndarray, constants: np.ndarray, running_mean: np.ndarray,
+    running_var: np.ndarray,
+) -> None:  # fmt: skip
+    """From the moments of blocks those of all ``rows`` rows, and what follows from them.
+
+    moments: (2, blocks, k * C), from batch_moments; a row may hold k rows of C channels.
+    gamma, beta: (C,).
+    constants: (4, k * C), written: mean, 1 / sqrt(var + epsilon), gamma times that, and beta.
+    running_mean, running_var: (C,), moved to the new ones by ``momentum``; no entries: left.
+    Sums in float64, by the formula of Chan, Golub and LeVeque 1979.
+    """
+    blocks, channels = moments.shape[1], gamma.size
+    counts = np.full((blocks, 1, 1), size, np.float64)
+    counts[-1] = rows - (blocks - 1) * size
+    means, spreads = moments.astype(np.float64).reshape(2, blocks, -1, channels)
+    count = rows * means.shape[1]
+    mean = np.sum(counts * means, axis=(0, 1)) / count
+    spread = np.sum(spreads + counts * (means - mean) ** 2, axis=(0, 1))
+    factor = 1 / np.sqrt(spread / count + epsilon)
+    each = np.stack([mean, factor, gamma * factor, beta])
+    constants.reshape(4, -1, channels)[:] = each[:, None]
+    if running_mean.size:
+        running_mean += momentum * (mean - running_mean)
+    if running_var.size:
+        running_var += momentum * (spread / (count - 1) - running_var)
+
+
 def batch_norm_forward_twin(
     x: np.ndarray, mean: np.ndarray, scale: np.ndarray, beta: np.ndarray, y: np.ndarray,
     start: int, stop: int,
@@ -87,6 +116,26 @@ def batch_sums_twin(
         rows = slice(block * size, (block + 1) * size)
         total[block] = np.sum(g[rows], axis=0)
         along[block] = np.sum(g[rows] * (x[rows] - mean), axis=0)
+
+
+def batch_slopes_twin(
+    sums: np.ndarray, constants: np.ndarray, count: int, d_gamma: np.ndarray,
+    d_beta: np.ndarray, slopes: np.ndarray,
+) -> None:  # fmt: skip
+    """Gradients of gamma and beta, and how mean and variance of the batch enter dL/dx.
+
+    sums: (2, blocks, k * C), from batch_sums; constants: (4, k * C), from batch_constants.
+    count: rows of C channels that mean and variance are of; 0 if they are from elsewhere.
+    d_gamma, d_beta: (C,), written.
+    slopes: (2, k * C), written: what to subtract for each x - mean, and for each number.
+    """
+    channels = d_gamma.size
+    factor, scale = constants[1, :channels].astype(np.float64), constants[2, :channels]
+    total, along = np.sum(sums.reshape(2, -1, channels), axis=1, dtype=np.float64)
+    d_gamma[:] = along * factor
+    d_beta[:] = total
+    each = np.stack([scale * factor * factor * along, scale * total])
+    slopes.reshape(2, -1, channels)[:] = each[:, None] / count if count else 0
 
 
 def batch_norm_backward_twin(
@@ -209,6 +258,40 @@ def batch_moments(x: Any, size: int, mean: Any, spread: Any, start: int, stop: i
             _add_squares(x[n], mean[block], spread[block])
 
 
+@kernel(
+    twin=batch_constants_twin, outputs=("constants", "running_mean", "running_var"),
+    fastmath=FASTMATH,
+)  # fmt: skip
+def batch_constants(
+    moments: Any, rows: int, size: int, epsilon: float, momentum: float, gamma: Any, beta: Any,
+    constants: Any, running_mean: Any, running_var: Any,
+) -> None:  # fmt: skip
+    blocks, wide, channels = moments.shape[1], moments.shape[2], gamma.size
+    count = rows * (wide // channels)
+    mean, spread = np.zeros(channels), np.zeros(channels)
+    for block in range(blocks):
+        share = min(size, rows - block * size) / count
+        for first in range(0, wide, channels):
+            part = moments[0, block, first : first + channels]
+            for c in range(channels):
+                mean[c] += share * part[c]
+    for block in range(blocks):
+        held = float(min(size, rows - block * size))
+        for first in range(0, wide, channels):
+            part, squares = moments[0, block, first:], moments[1, block, first:]
+            for c in range(channels):
+                spread[c] += squares[c] + held * (part[c] - mean[c]) * (part[c] - mean[c])
+    for k in range(wide):
+        c = k % channels
+        factor = 1 / np.sqrt(spread[c] / count + epsilon)
+        constants[0, k], constants[1, k] = mean[c], factor
+        constants[2, k], constants[3, k] = gamma[c] * factor, beta[c]
+    for c in range(running_mean.size):
+        running_mean[c] += momentum * (mean[c] - running_mean[c])
+    for c in range(running_var.size):
+        running_var[c] += momentum * (spread[c] / (count - 1) - running_var[c])
+
+
 @kernel(twin=batch_norm_forward_twin, outputs=("y",), fastmath=FASTMATH)
 def batch_norm_forward(
     x: Any, mean: Any, scale: Any, beta: Any, y: Any, start: int, stop: int
@@ -229,6 +312,29 @@ def batch_sums(
         for n in range(block * size, min((block + 1) * size, x.shape[0])):
             _add(g[n], total[block])
             _add_centred(x[n], mean, g[n], along[block])
+
+
+@kernel(
+    twin=batch_slopes_twin, outputs=("d_gamma", "d_beta", "slopes"), fastmath=FASTMATH
+)
+def batch_slopes(
+    sums: Any, constants: Any, count: int, d_gamma: Any, d_beta: Any, slopes: Any
+) -> None:
+    wide, channels = constants.shape[1], d_gamma.size
+    total, along = np.zeros(channels), np.zeros(channels)
+    for block in range(sums.shape[1]):
+        for first in range(0, wide, channels):
+            for c in range(channels):
+                total[c] += sums[0, block, first + c]
+                along[c] += sums[1, block, first + c]
+    for c in range(channels):
+        d_gamma[c] = along[c] * constants[1, c]
+        d_beta[c] = total[c]
+    for k in range(wide):
+        c = k % channels
+        share = constants[2, k] / count if count else 0.0
+        slopes[0, k] = share * constants[1, k] * constants[1, k] * along[c]
+        slopes[1, k] = share * total[c]
 
 
 @kernel(twin=batch_norm_backward_twin, outputs=("dx",), fastmath=FASTMATH)

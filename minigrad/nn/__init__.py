@@ -4,7 +4,8 @@ from . import init, seq2seq
 from .activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
 from .conv import AvgPool2d, Conv2d, Flatten, MaxPool2d
 from .layers import Dropout, Embedding, Linear
-from .module import Module, ModuleList, Parameter, Sequential
+from .module import Buffer, Module, ModuleList, Parameter, Sequential
+from .normalise import BatchNorm, LayerNorm
 from .rnn import (
     GRU,
     LSTM,
@@ -26,9 +27,10 @@ from .rnn import (
 )
 
 __all__ = [
-    "AvgPool2d", "Bidirectional", "Conv2d", "Dropout", "DropoutWrapper", "ELU", "Embedding",
-    "Flatten", "GELU", "GRU", "GRUCell", "LSTM", "LSTMCell", "LayerNormLSTM", "LayerNormLSTMCell",
-    "LeakyReLU", "Linear", "MaxPool2d", "Module", "ModuleList", "Parameter", "RNN", "RNNCell",
-    "ReLU", "Residual", "Sequential", "Sigmoid", "Softplus", "Stacked", "TBPTT", "Tanh", "detach",
-    "init", "last_output", "one_sequence", "seq2seq", "unroll",
+    "AvgPool2d", "BatchNorm", "Bidirectional", "Buffer", "Conv2d", "Dropout", "DropoutWrapper",
+    "ELU", "Embedding", "Flatten", "GELU", "GRU", "GRUCell", "LSTM", "LSTMCell", "LayerNorm",
+    "LayerNormLSTM", "LayerNormLSTMCell", "LeakyReLU", "Linear", "MaxPool2d", "Module",
+    "ModuleList", "Parameter", "RNN", "RNNCell", "ReLU", "Residual", "Sequential", "Sigmoid",
+    "Softplus", "Stacked", "TBPTT", "Tanh", "detach", "init", "last_output", "one_sequence",
+    "seq2seq", "unroll",
 ]  # fmt: skip

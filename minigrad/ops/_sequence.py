@@ -34,7 +34,9 @@ def zero_past_end(x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
     if lengths is None:
         return contiguous(x)
     cannot_repeat()
-    return np.where((np.arange(len(x))[:, None] < lengths)[:, :, None], x, x.dtype.type(0))
+    y = np.array(x, order="C")  # np.where takes three times as long
+    y[np.arange(len(y))[:, None] >= lengths] = 0
+    return y
 
 
 def over_time(op: Any) -> Any:

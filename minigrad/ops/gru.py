@@ -19,7 +19,7 @@ from ._sequence import (
     zero_past_end,
 )
 from .indexing import add_rows
-from .linear import dot
+from .linear import dot, total
 
 
 @over_time
@@ -88,9 +88,9 @@ def gru(
         d_w[:, 2 * hidden :] = dot(before.reshape(steps * batch, hidden).T, d_product)
         d_bias_h = None if bias_h is None else d_product.sum(axis=0)
         if ids is None:
-            return d_gates, d_h, d_w, np.add.reduce(flat, axis=0), d_bias_h
+            return d_gates, d_h, d_w, total(flat), d_bias_h
         d_table = add_rows(flat, which.reshape(-1), len(rows))
-        return d_table, d_h, d_w, d_table.sum(axis=0), d_bias_h  # each step is in one row
+        return d_table, d_h, d_w, total(d_table), d_bias_h  # each step is in one row
 
     return (zero_past_end(states[1:], lengths), states[-1]), vjp
 

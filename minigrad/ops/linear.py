@@ -12,6 +12,8 @@ from ..errors import ArgumentError, ShapeError
 from ..recording import cannot_repeat, contiguous, repeatable, reshaped, summed
 
 _GRAIN = 1 << 19  # multiply-adds below which a range of rows is not worth a thread
+_SMALL = 2048  # multiply-adds that the tile would take longer to prepare than to do
+_COLUMNS = 1 << 17  # numbers below which adding up columns is not worth a thread
 _GROUP = 32  # columns that one thread computes together
 _NO_BIAS = {np.dtype(kind): np.empty(0, kind) for kind in (np.float32, np.float64)}
 
@@ -35,6 +37,9 @@ def dot(x: Any, y: Any, bias: Any = None) -> Any:
     b = _NO_BIAS[dtype] if bias is None else contiguous(bias)
     z = np.empty((rows, columns), dtype)
     work = rows * depth * columns
+    if work <= _SMALL:
+        kernels.small_matmul(*_turned(x), *_turned(y), b, z)
+        return z
     if work < 2 * _GRAIN:  # not worth a second thread, nor thinking about it
         kernels.matmul(*_turned(x), *_turned(y), b, z, 0, 0, rows)
         return z
@@ -53,6 +58,15 @@ def _turned(x: np.ndarray) -> tuple[np.ndarray, bool]:
     if flags.f_contiguous:
         return x.T, True
     return contiguous(x), False
+
+
+def total(x: Any) -> Any:
+    """Sum over the rows of a matrix (N, P): the gradient of a bias that was added to each."""
+    if type(x) is not np.ndarray or x.dtype not in _NO_BIAS or x.ndim != 2:
+        return summed(x, 0)
+    out = np.empty(x.shape[1], x.dtype)
+    kernels.run_rows(kernels.sum_rows, len(out), _COLUMNS // (len(x) + 1) + 1, contiguous(x), out)
+    return out
 
 
 @repeatable
@@ -123,7 +137,7 @@ def linear(x: Any, w: Any, b: Any) -> Any:
     return dot(flat, w, b).reshape(*shape[:-1], columns), (
         lambda g: dot(reshaped(g, flat_shape), w.T).reshape(shape),
         lambda g: dot(flat.T, reshaped(g, flat_shape)),
-        lambda g: summed(reshaped(g, flat_shape), 0),
+        lambda g: total(reshaped(g, flat_shape)),
     )
 
 

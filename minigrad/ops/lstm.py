@@ -8,11 +8,11 @@ import numpy as np
 
 from .. import kernels
 from ..errors import DTypeError, ShapeError, axes
-from ..recording import contiguous, copied, do, repeatable, summed
+from ..recording import contiguous, copied, do, repeatable
 from ._call import first_order_only
 from ._sequence import ends, grain, over_time, report, zero_past_end
 from .indexing import add_rows, check_ids
-from .linear import dot
+from .linear import dot, total
 
 
 @over_time
@@ -50,8 +50,8 @@ def lstm(
     forget = shift[2 * hidden : 3 * hidden]
     do(np.add, forget, forget_bias, forget)
     states_h, states_c = np.empty((2, steps + 1, batch, hidden), dtype)
-    do(np.copyto, states_h[0], h)
-    do(np.copyto, states_c[0], c)
+    do(states_h[0].__setitem__, ..., h)
+    do(states_c[0].__setitem__, ..., c)
     gates = np.empty((steps, 4, batch, hidden), dtype)
     kernels.run_rows(
         kernels.lstm_forward, batch, worth,
@@ -74,9 +74,9 @@ def lstm(
         flat = d_gates.reshape(steps * batch, 4 * hidden)
         d_w = dot(states_h[:-1].reshape(steps * batch, hidden).T, flat)
         if ids is None:
-            return d_gates, d_h, d_c, d_w, summed(flat, 0)
+            return d_gates, d_h, d_c, d_w, total(flat)
         d_table = add_rows(flat, which.reshape(-1), len(rows))
-        return d_table, d_h, d_c, d_w, summed(d_table, 0)  # each step is in one row
+        return d_table, d_h, d_c, d_w, total(d_table)  # each step is in one row
 
     return (zero_past_end(states_h[1:], lengths), states_h[-1], states_c[-1]), vjp
 

@@ -20,7 +20,7 @@ from ._sequence import (
     zero_past_end,
 )
 from .indexing import add_rows
-from .linear import dot
+from .linear import dot, total
 
 
 @over_time
@@ -98,9 +98,9 @@ def lstmp(
             count = steps * batch
             d_w_p = dot(before.reshape(count, hidden).T, d_after.reshape(count, size))
         if ids is None:
-            return d_gates, d_h, d_c, d_w, flat.sum(axis=0), d_w_c, d_w_p
+            return d_gates, d_h, d_c, d_w, total(flat), d_w_c, d_w_p
         d_table = add_rows(flat, which.reshape(-1), len(rows))
-        return d_table, d_h, d_c, d_w, d_table.sum(axis=0), d_w_c, d_w_p
+        return d_table, d_h, d_c, d_w, total(d_table), d_w_c, d_w_p
 
     return (zero_past_end(states_h[1:], lengths), states_h[-1], states_c[-1]), vjp
 

@@ -14,7 +14,7 @@ from ._call import composed_as
 
 _GRAIN = 1 << 14  # numbers below which a range of rows is not worth a thread
 _BLOCK = 1 << 13  # numbers that fit into the first cache: sums are taken by such blocks of rows
-_WIDE = 32  # numbers that a row should have to be worth a loop of its own
+_WIDE = 256  # numbers that a row should have to be worth a loop of its own
 
 
 def _check(op: str, x: Any, gamma: Any, beta: Any, epsilon: float) -> None:
@@ -158,13 +158,14 @@ def batch_norm(
     mean, factor, scale, shift = constants = np.empty((4, wide), dtype)
     blocks, size = _blocks(rows, wide)
     if training:
-        moments = np.empty((2, blocks, wide), dtype)
+        moments, none = np.empty((2, blocks, wide), dtype), np.empty(0, dtype)
         kernels.run_rows(
             kernels.batch_moments, blocks, _GRAIN // (size * wide), flat, size, *moments
         )
-        do(
-            _join_moments, moments, rows, size, epsilon, gamma, beta, constants, running_mean,
-            running_var, momentum,
+        running = (none if r is None else r for r in (running_mean, running_var))
+        kernels.batch_constants(
+            moments, rows, size, float(epsilon), float(momentum), contiguous(gamma),
+            contiguous(beta), constants, *running,
         )  # fmt: skip
     else:
         do(_take_running, running_mean, running_var, epsilon, gamma, beta, constants)
@@ -181,7 +182,8 @@ def batch_norm(
             kernels.batch_sums, blocks, _GRAIN // (size * wide), flat, mean, g, size, *sums
         )
         d_gamma, d_beta, dx = np.empty(width, dtype), np.empty(width, dtype), np.empty(shape, dtype)
-        do(_slopes, sums, constants, count if training else 0, d_gamma, d_beta, slopes)
+        held = count if training else 0
+        kernels.batch_slopes(sums, constants, held, d_gamma, d_beta, slopes)
         kernels.run_rows(
             kernels.batch_norm_backward, rows, grain, flat, mean, g, scale, *slopes,
             dx.reshape(rows, wide),
@@ -191,59 +193,10 @@ def batch_norm(
     return y, vjp
 
 
-def _set_constants(
-    mean: np.ndarray, var: np.ndarray, epsilon: float, gamma: np.ndarray, beta: np.ndarray,
-    constants: np.ndarray,
-) -> None:  # fmt: skip
-    """What each column of a row is changed by, as often as there are channels in the row."""
-    factor = 1 / np.sqrt(var + epsilon)
-    each = constants.reshape(4, -1, mean.size)
-    each[:] = np.stack([mean, factor, gamma * factor, beta])[:, None]
-
-
-def _join_moments(
-    moments: np.ndarray, rows: int, size: int, epsilon: float, gamma: np.ndarray,
-    beta: np.ndarray, constants: np.ndarray, running_mean: Any, running_var: Any, momentum: float,
-) -> None:  # fmt: skip
-    """Mean and variance of all rows from those of blocks; Chan, Golub and LeVeque 1979.
-
-    moments: (2, blocks, k * C), means and summed squared deviations.
-    """
-    blocks, width = moments.shape[1], gamma.size
-    counts = np.full((blocks, 1, 1), size, np.float64)
-    counts[-1] = rows - (blocks - 1) * size
-    means, spreads = moments.astype(np.float64).reshape(2, blocks, -1, width)
-    count = rows * means.shape[1]
-    mean = (means * counts).sum(axis=(0, 1)) / count
-    spread = (spreads + counts * (means - mean) ** 2).sum(axis=(0, 1))
-    _set_constants(mean, spread / count, epsilon, gamma, beta, constants)
-    for running, batch in ((running_mean, mean), (running_var, spread / (count - 1))):
-        if running is not None:
-            running += momentum * (batch - running)
-
-
 def _take_running(
     mean: Any, var: Any, epsilon: float, gamma: Any, beta: Any, constants: Any
 ) -> None:
-    _set_constants(np.asarray(mean, np.float64), np.asarray(var, np.float64), epsilon, gamma,
-                   beta, constants)  # fmt: skip
-
-
-def _slopes(
-    sums: np.ndarray, constants: np.ndarray, count: int, d_gamma: np.ndarray, d_beta: np.ndarray,
-    slopes: np.ndarray,
-) -> None:  # fmt: skip
-    """Gradients of gamma and beta, and how x itself enters dL/dx (count 0: not at all).
-
-    sums: (2, blocks, k * C), of g and of g * (x - mean).
-    slopes: (2, k * C), written: what to subtract for each x - mean, and for each number.
-    """
-    width = d_beta.size
-    factor, scale = constants[1:3, :width].astype(np.float64)
-    total, along = sums.reshape(2, -1, width).sum(axis=1, dtype=np.float64)
-    d_beta[:] = total
-    d_gamma[:] = along * factor
-    slopes.reshape(2, -1, width)[:] = 0
-    if count:
-        each = np.stack([scale * factor * factor * along, scale * total]) / count
-        slopes.reshape(2, -1, width)[:] = each[:, None]
+    """What batch_constants makes of a batch, from a mean and a variance that are given."""
+    factor = 1 / np.sqrt(np.asarray(var, np.float64) + epsilon)
+    each = np.stack([mean, factor, gamma * factor, beta])
+    constants.reshape(4, -1, gamma.size)[:] = each[:, None]

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import ArgumentError
-from ..recording import contiguous, copied, do, repeatable, summed
+from ..recording import contiguous, copied, do, repeatable
 from ._call import first_order_only
 from ._sequence import (
     check_gates,
@@ -21,7 +21,7 @@ from ._sequence import (
     zero_past_end,
 )
 from .indexing import add_rows
-from .linear import dot
+from .linear import dot, total
 
 
 @over_time
@@ -55,7 +55,7 @@ def rnn(
     worth = grain(steps * hidden * hidden)
     stops = ends(lengths, steps, batch)
     states = np.empty((steps + 1, batch, hidden), dtype)
-    do(np.copyto, states[0], h)
+    do(states[0].__setitem__, ..., h)
     kernels.run_rows(
         kernels.rnn_forward, batch, worth,
         rows, which.reshape(steps, batch), stops, bias, w_h, relu, states,
@@ -77,9 +77,9 @@ def rnn(
         flat = d_x.reshape(steps * batch, hidden)
         d_w = dot(states[:-1].reshape(steps * batch, hidden).T, flat)
         if ids is None:
-            return d_x, d_h, d_w, summed(flat, 0)
+            return d_x, d_h, d_w, total(flat)
         d_table = add_rows(flat, which.reshape(-1), len(rows))
-        return d_table, d_h, d_w, summed(d_table, 0)  # each step is in one row
+        return d_table, d_h, d_w, total(d_table)  # each step is in one row
 
     return (zero_past_end(states[1:], lengths), states[-1]), vjp
 

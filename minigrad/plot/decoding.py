@@ -108,9 +108,9 @@ def beam_tree(
         )
     best, second = (_spelled(beams, sequence, rank, sign, eos) for rank in (0, min(1, width - 1)))
     chance = np.exp(beams.log_probs[sequence])
-    message = f"Kept: {best} ({chance[0]:.0%})"
+    message = f"Best: {best} ({_percent(chance[0])})"
     if width > 1:
-        message += f"; next best: {second} ({chance[1]:.1%})"
+        message += f"; next: {second} ({_percent(chance[1])})"
     wide = max(8.0, 0.62 * steps + (4.2 if looks else 1.2))
     figure = _canvas.new_figure(title or message, max(3.4, 0.75 * width + 1.4), wide)
     if looks is None:
@@ -159,7 +159,8 @@ def _draw_tree(
             axes.text(t + 1, w, "EOS" if said == eos else sign(said), ha="center", va="center",
                       fontsize=8, bbox=box, color="black" if color != GREY else GREY)  # fmt: skip
             axes.annotate(f"{scores[t, w]:.2f}", (t + 1, w), (0, -13), ha="center", va="top",
-                          textcoords="offset points", fontsize=6.5, color=color)  # fmt: skip
+                          textcoords="offset points", fontsize=6.5, color=color,
+                          bbox={"fc": "white", "ec": "none", "pad": 0.6})  # fmt: skip
     axes.text(0, 0.5 * (width - 1), "GO", ha="center", va="center", fontsize=8,
               bbox={"boxstyle": "square", "fc": "white", "ec": BLUE})  # fmt: skip
     axes.set_xlim(-0.5, steps + 0.9)
@@ -180,6 +181,11 @@ def _spelled(
     ids = [int(i) for i in beams.ids[n, rank, : beams.lengths[n, rank]]]
     signs = [sign(i) for i in ids if i != eos]
     return ("" if all(len(each) == 1 for each in signs) else " ").join(signs) or "nothing"
+
+
+def _percent(share: float) -> str:
+    """A probability with two digits: 97%, 2.5%, 0.031%."""
+    return f"{_canvas.two_digits(100 * share)}%"
 
 
 def _checked(i: int, each: Alignment) -> Alignment:

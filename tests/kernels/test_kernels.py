@@ -37,7 +37,7 @@ def _forward_arguments(rng, t, n, h):
 
 
 def _lstm_forward(rng, dtype):
-    for t, n, h in [(3, 5, 7), (1, 1, 1), (10, 9, 32), (0, 4, 3)]:
+    for t, n, h in [(3, 5, 7), (1, 1, 1), (10, 9, 32), (0, 4, 3), (4, 70, 6)]:
         x, *others = _lstm_arrays(rng, dtype, t, n, h)
         which = np.arange(t * n).reshape(t, n)
         for ends in (np.full(n, t), _ends(rng, t, n)):
@@ -47,14 +47,18 @@ def _lstm_forward(rng, dtype):
 
 
 def _lstm_backward(rng, dtype):
-    for t, n, h in [(3, 5, 7), (1, 1, 1), (10, 9, 32), (0, 4, 3)]:
+    for t, n, h in [(3, 5, 7), (1, 1, 1), (10, 9, 32), (0, 4, 3), (4, 70, 6)]:
         for watched in (True, False):
             d_gates, _, w_h, d_out, c, gates = _lstm_arrays(rng, dtype, t, n, h)
             gates = (1 / (1 + np.exp(-gates))).astype(dtype)
             flow = np.zeros((2, t, n) if watched else (2, 0, 0), dtype)
             dh, dc = rng.standard_normal((2, n, h)).astype(dtype)
             ends = _ends(rng, t, n) if watched else np.full(n, t)
-            yield gates, c, ends, w_h, d_out[1:].copy(), dh, dc, d_gates, flow, 0, n
+            over = np.arange(t)[:, None] >= ends  # what the forward pass leaves there
+            gates.swapaxes(1, 2)[over] = np.array([0, 0, 1, 0])[:, None]
+            d_out = d_out[1:].copy()
+            d_out[over] = 0
+            yield gates, c, ends, w_h, d_out, dh, dc, d_gates, flow, 0, n
 
 
 # T, N, H, P, peepholes, projection, bound of the cell
@@ -235,6 +239,21 @@ def _matmul(rng, dtype):
     yield a, False, b, False, bias, np.zeros((20, 40), dtype), 0, 3, 16
 
 
+def _small_matmul(rng, dtype):
+    for m, k, p in [(5, 3, 7), (1, 64, 27), (3, 0, 4), (0, 2, 3), (4, 75, 1), (1, 1, 33)]:
+        bias = rng.standard_normal(p if m % 2 else 0).astype(dtype)
+        for a_turned in (False, True):
+            for b_turned in (False, True):
+                a = rng.standard_normal((k, m) if a_turned else (m, k)).astype(dtype)
+                b = rng.standard_normal((p, k) if b_turned else (k, p)).astype(dtype)
+                yield a, a_turned, b, b_turned, bias, np.full((m, p), 7, dtype)
+
+
+def _sum_rows(rng, dtype):
+    for n, p, start, stop in [(5, 3, 0, 3), (1, 40, 7, 33), (0, 4, 0, 4), (300, 70, 69, 70)]:
+        yield rng.standard_normal((n, p)).astype(dtype), np.full(p, 7, dtype), start, stop
+
+
 def _ids_within(rng, dtype):
     for ids in ([0, 4, 2], [], [5], [3, -1, 2]):
         for kind in (np.int64, np.int8):
@@ -310,7 +329,99 @@ def _activation(backward, *numbers):
     return cases
 
 
+MATRICES = [(1, 1), (5, 3), (1, 7), (9, 40), (300, 5), (70, 33), (0, 4)]  # rows, columns
+
+
+def _matrices(rng, dtype, rows, columns, count):
+    return [(3 + rng.standard_normal((rows, columns))).astype(dtype) for _ in range(count)]
+
+
+def _vectors(rng, dtype, size, count):
+    return [rng.uniform(0.5, 2, size).astype(dtype) for _ in range(count)]
+
+
+def _layer_norm_forward(rng, dtype):
+    for rows, columns in MATRICES:
+        x, y = _matrices(rng, dtype, rows, columns, 2)
+        gamma, beta = _vectors(rng, dtype, columns, 2)
+        for start in {0, rows // 3}:
+            yield x, gamma, beta, dtype(1e-3), y, *_vectors(rng, dtype, rows, 2), start, rows
+
+
+def _blocks(rows, size):
+    return -(-rows // size)
+
+
+def _layer_norm_backward(rng, dtype):
+    for rows, columns in MATRICES:
+        for size in (4, 256):
+            x, g, dx = _matrices(rng, dtype, rows, columns, 3)
+            mean, factor = _vectors(rng, dtype, rows, 2)
+            parts = _matrices(rng, dtype, _blocks(rows, size), columns, 2)
+            (gamma,) = _vectors(rng, dtype, columns, 1)
+            yield x, mean, factor, gamma, g, size, dx, *parts, 0, len(parts[0])
+    yield x, mean, factor, gamma, g, size, dx, *parts, 0, 0
+
+
+def _batch_moments(rng, dtype):
+    for rows, columns in MATRICES:
+        for size in (4, 256):
+            (x,) = _matrices(rng, dtype, rows, columns, 1)
+            parts = _matrices(rng, dtype, _blocks(rows, size), columns, 2)
+            yield x, size, *parts, len(parts[0]) // 2, len(parts[0])
+
+
+def _batch_constants(rng, dtype):
+    for blocks, size, rows, fold, channels in [(1, 4, 3, 1, 5), (4, 4, 13, 3, 2), (2, 8, 16, 1, 1)]:
+        moments = rng.uniform(1, 2, (2, blocks, fold * channels)).astype(dtype)
+        gamma, beta, *running = _vectors(rng, dtype, channels, 4)
+        constants = np.empty((4, fold * channels), dtype)
+        for kept in (running, [np.empty(0, dtype)] * 2, [r.astype(np.float32) for r in running]):
+            yield moments, rows, size, 1e-3, 0.1, gamma, beta, constants, *kept
+
+
+def _batch_norm_forward(rng, dtype):
+    for rows, columns in MATRICES:
+        x, y = _matrices(rng, dtype, rows, columns, 2)
+        for start in {0, rows // 3}:
+            yield x, *_vectors(rng, dtype, columns, 3), y, start, rows
+
+
+def _batch_sums(rng, dtype):
+    for rows, columns in MATRICES:
+        for size in (4, 256):
+            x, g = _matrices(rng, dtype, rows, columns, 2)
+            (mean,) = _vectors(rng, dtype, columns, 1)
+            parts = _matrices(rng, dtype, _blocks(rows, size), columns, 2)
+            yield x, mean, g, size, *parts, len(parts[0]) // 2, len(parts[0])
+
+
+def _batch_slopes(rng, dtype):
+    for blocks, fold, channels in [(1, 1, 5), (4, 3, 2), (7, 1, 1), (0, 2, 3)]:
+        sums = rng.standard_normal((2, blocks, fold * channels)).astype(dtype)
+        constants = np.tile(rng.uniform(0.5, 2, (4, channels)), fold).astype(dtype)
+        outputs = *_vectors(rng, dtype, channels, 2), np.empty((2, fold * channels), dtype)
+        for count in (0, 12):
+            yield sums, constants, count, *outputs
+
+
+def _batch_norm_backward(rng, dtype):
+    for rows, columns in MATRICES:
+        x, g, dx = _matrices(rng, dtype, rows, columns, 3)
+        mean, *others = _vectors(rng, dtype, columns, 4)
+        for start in {0, rows // 3}:
+            yield x, mean, g, *others, dx, start, rows
+
+
 CASES = {
+    "layer_norm_forward": _layer_norm_forward,
+    "layer_norm_backward": _layer_norm_backward,
+    "batch_moments": _batch_moments,
+    "batch_constants": _batch_constants,
+    "batch_norm_forward": _batch_norm_forward,
+    "batch_sums": _batch_sums,
+    "batch_slopes": _batch_slopes,
+    "batch_norm_backward": _batch_norm_backward,
     "relu": _activation(False),
     "relu_backward": _activation(True),
     "leaky_relu": _activation(False, 0.2),
@@ -330,6 +441,8 @@ CASES = {
     "count_saturated": _count_saturated,
     "ids_within": _ids_within,
     "matmul": _matmul,
+    "small_matmul": _small_matmul,
+    "sum_rows": _sum_rows,
     "lstm_forward": _lstm_forward,
     "lstm_backward": _lstm_backward,
     "lstmp_forward": _lstmp_forward,
@@ -349,10 +462,13 @@ CASES = {
 }
 OPTIMISERS = {"sgd", "momentum", "adagrad", "rmsprop", "rmsprop_centered", "adam", "adadelta",
               "ftrl", "squared_norm", "scale", "clamp"}  # in test_update.py
+IMAGES = {"conv2d_forward", "conv2d_input_gradient", "conv2d_weight_gradient",
+          "conv2d_bias_gradient", "max_pool2d_forward", "max_pool2d_backward",
+          "avg_pool2d_forward", "avg_pool2d_backward"}  # in test_images.py
 
 
 def test_no_kernel_is_untested():
-    assert set(kernels.load()) == set(CASES) | OPTIMISERS
+    assert set(kernels.load()) == set(CASES) | OPTIMISERS | IMAGES
 
 
 def test_every_kernel_has_a_documented_twin_with_its_signature():

@@ -94,6 +94,54 @@ def test_load_state_dict_is_noticed_by_a_pending_backward():
         loss.backward()
 
 
+class Counting(nn.Module):
+    def __init__(self):
+        self.head = nn.Linear(2, 2, generator=_rng())
+        self.register_buffer("mean", np.zeros(2, np.float32))
+        self.calls = nn.Buffer(np.zeros((), np.int64))
+
+
+def test_buffers_are_saved_copied_and_converted_but_not_learnt():
+    model = nn.Sequential(Counting())
+    assert [name for name, _ in model.named_buffers()] == ["0.mean", "0.calls"]
+    assert [name for name, _ in model.named_parameters()] == ["0.head.weight", "0.head.bias"]
+    assert model.num_parameters() == 6 and not model[0].mean.requires_grad
+    model[0].mean.data = [1, 2]
+    model[0].calls.data = 7
+    state = model.state_dict()
+    assert list(state) == ["0.head.weight", "0.head.bias", "0.mean", "0.calls"]
+    other = nn.Sequential(Counting())
+    other.load_state_dict(state)
+    assert other[0].mean.tolist() == [1, 2] and other[0].calls.item() == 7
+    twin = copy.deepcopy(other).double()
+    assert isinstance(twin[0].mean, nn.Buffer) and twin[0].mean.array is not other[0].mean.array
+    assert (twin[0].mean.dtype, twin[0].calls.dtype) == (np.float64, np.int64)
+    assert other[0].mean.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("0.mean", np.zeros(3), ShapeError),
+        ("0.calls", np.array(1.5), DTypeError),
+        ("0.mean", np.zeros(2, int), DTypeError),
+        ("0.mean", None, ArgumentError),
+    ],
+)
+def test_a_bad_buffer_changes_nothing(name, value, error):
+    model = nn.Sequential(Counting())
+    state = {key: array + 1 for key, array in model.state_dict().items()}
+    before = model.state_dict()
+    if value is None:
+        del state[name]
+    else:
+        state[name] = value
+    with pytest.raises(error, match=name):
+        model.load_state_dict(state)
+    for key, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
+
+
 def test_train_eval_reaches_everything_and_dropout_obeys():
     net = Net()
     assert net.eval() is net and not net.body[2].training

@@ -254,6 +254,25 @@ case("dropout", "views", views(dropped), normal(4, 3))
 case("dropout", "of a square", lambda x: dropped(x * x), normal(50))
 
 
+def norm_arrays(*shape):
+    return [normal(*shape), normal(shape[-1]), normal(shape[-1])]
+
+
+RUNNING = {"running_mean": normal(3), "running_var": positive(3), "training": False}
+for shape in [(5, 3), (2, 3), (4, 2, 3, 2), (17, 1), (2, 40), (300, 2)]:
+    case("batch_norm", f"{shape}", apply(ops.batch_norm), *norm_arrays(*shape))
+    case("layer_norm", f"{shape}", apply(ops.layer_norm), *norm_arrays(*shape))
+for shape in [(5, 3), (1, 3), (2, 2, 3), (0, 3)]:
+    case("batch_norm", f"evaluated {shape}", apply(ops.batch_norm, **RUNNING), *norm_arrays(*shape))
+for op in ("batch_norm", "layer_norm"):
+    function = apply(getattr(ops, op), epsilon=0.3)
+    case(op, "epsilon", function, *norm_arrays(4, 3))
+    case(op, "views", lambda x, a, b, f=function: f(x.T[::2], a, b), normal(3, 8), *norm_arrays(3)[:2])
+case("layer_norm", "two axes", apply(ops.layer_norm), normal(4, 2, 3), normal(2, 3), normal(2, 3))
+case("layer_norm", "all axes", apply(ops.layer_norm), normal(2, 3), normal(2, 3), normal(2, 3))
+case("layer_norm", "no rows", apply(ops.layer_norm), *norm_arrays(0, 3))
+
+
 def lstm_arrays(steps, batch, hidden):
     shapes = [(steps, batch, 4 * hidden), (batch, hidden), (batch, hidden)]
     return [normal(*s) for s in [*shapes, (hidden, 4 * hidden), (4 * hidden,)]]
@@ -330,6 +349,49 @@ for op, make in [("rnn", lambda *s: one_state_arrays(*s, 1)), ("gru", gru_arrays
     case(op, "ids", apply(getattr(ops, op), ids=LETTERS), *leaves)
 case("gru", "lengths, reset before", apply(ops.gru, lengths=ENDS), *one_state_arrays(4, 3, 5, 3))
 
+# -- images ---------------------------------------------------------------------------------
+
+
+def image_arrays(n, size, channels, outputs, window, groups=1):
+    shapes = (n, *size, channels), (*window, channels // groups, outputs), (outputs,)
+    return [normal(*shape) for shape in shapes]
+
+
+SAME = {"padding": "same"}
+for label, sizes, settings in [
+    ("valid", (2, (5, 6), 2, 3, (3, 2)), {}),
+    ("same", (2, (5, 4), 1, 3, (3, 4)), SAME),
+    ("stride", (1, (6, 7), 2, 2, (3, 3)), {"stride": (2, 3), **SAME}),
+    ("dilation", (1, (7, 6), 2, 2, (2, 3)), {"dilation": (3, 2), "padding": (1, 2)}),
+    ("groups", (2, (4, 4), 4, 6, (2, 2), 2), {"groups": 2}),
+    ("depthwise", (1, (4, 5), 3, 3, (3, 3), 3), {"groups": 3, **SAME}),
+    ("strided, more stride than window", (1, (7, 7), 2, 3, (2, 2)), {"stride": 3}),
+    ("relu", (2, (5, 5), 2, 3, (3, 3)), {"activation": "relu", **SAME}),
+    ("pool", (1, (6, 5), 2, 3, (3, 3)), {"pool": 2, **SAME}),
+    ("relu, pool", (2, (7, 5), 2, 3, (3, 3)), {"activation": "relu", "pool": 3, **SAME}),
+    ("all", (1, (9, 8), 4, 4, (3, 2), 2),
+     {"stride": (1, 2), "padding": ((0, 1), (2, 0)), "dilation": (2, 1), "groups": 2,
+      "activation": "relu", "pool": (2, 1)}),
+    ("wide", (1, (4, 5), 3, 40, (2, 2)), {}),
+    ("empty batch", (0, (4, 4), 1, 2, (2, 2)), {}),
+]:  # fmt: skip
+    case("conv2d", label, apply(ops.conv2d, **settings), *image_arrays(*sizes))
+case("conv2d", "views", views(apply(ops.conv2d)), normal(2, 5, 4, 3),
+     normal(3, 2, 3, 2), normal(3))  # fmt: skip
+case("conv2d", "no bias", lambda x, w: mg.conv2d(x, w, None, 2), normal(1, 5, 5, 2),
+     normal(3, 3, 2, 2))  # fmt: skip
+for op in (ops.max_pool2d, ops.avg_pool2d):
+    for label, shape, settings in [
+        ("side by side", (2, 4, 6, 3), {}),
+        ("same", (1, 5, 7, 2), {"size": 2, **SAME}),
+        ("overlapping", (1, 6, 5, 2), {"size": 3, "stride": (2, 1), **SAME}),
+        ("padded", (2, 4, 5, 1), {"size": (2, 3), "padding": ((1, 0), (2, 1))}),
+        ("with gaps", (1, 7, 6, 2), {"size": 2, "stride": 3}),
+        ("empty batch", (0, 4, 4, 2), {}),
+    ]:
+        case(op.__name__, label, apply(op, **settings), apart(*shape))
+    case(op.__name__, "views", views(apply(op)), apart(2, 3, 4, 4))
+
 # -- the tests ------------------------------------------------------------------------------
 
 TABLE = [
@@ -340,9 +402,9 @@ TABLE = [
 FIRST_ORDER = {op for op in ops.__all__ if hasattr(getattr(ops, op), "first_order_only")}
 TWICE = [p for p in TABLE if p.id.split(":")[0] not in FIRST_ORDER]
 FUSED = (
-    "relu", "leaky_relu", "elu", "softplus", "gelu",
+    "batch_norm", "layer_norm", "relu", "leaky_relu", "elu", "softplus", "gelu",
     "embedding", "matmul", "linear", "softmax_cross_entropy", "dropout", "lstm", "lstmp",
-    "layer_norm_lstm", "rnn", "gru",
+    "layer_norm_lstm", "rnn", "gru", "conv2d", "max_pool2d", "avg_pool2d",
 )  # fmt: skip
 KERNELS = [p for p in TABLE if p.id.split(":")[0] in FUSED]
 

@@ -60,12 +60,15 @@ def beam_search(
         raise ArgumentError(
             f"beam_search: length_penalty must be 0 or a positive number, got {length_penalty!r}"
         )
+    known = decoder.embedding.weight.shape[0]
+    known_token("beam_search", "go", go, known, "the decoder's embedding")
     carry, prepared = decoder.begin(state, memory, memory_lengths)
     batch = batch_of(state)
     carry = Carry(*map_state(lambda x: Tensor(np.repeat(x.array, width, axis=0)), tuple(carry)))
     prepared = None if prepared is None else repeated(prepared, width)
 
     ids = np.full(batch * width, go)
+    embed, layers = decoder.reading(len(ids) * max_steps)
     rows = np.arange(batch)[:, None]
     log_probs = np.full((batch, width), -np.inf)  # (N, W): all start equal, so one will do
     log_probs[:, 0] = 0
@@ -73,7 +76,7 @@ def beam_search(
     steps: list[tuple[np.ndarray, ...]] = []  # of each: ids, parents, scores, ended (N, W)
     shown: list[np.ndarray] = []  # alignments (N, W, S), by rank before the step
     for t in range(max_steps):
-        seen, after, alignment = decoder.read(decoder.embedding(ids), carry, prepared)
+        seen, after, alignment = decoder.read(layers, embed(ids), carry, prepared)
         logits = decoder.head(seen).array.astype(np.float64)
         vocabulary = logits.shape[1]
         if t == 0:

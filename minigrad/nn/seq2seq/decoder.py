@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..layers import Embedding, positive
 from ..module import Module
 from ..rnn.compose import is_cell, map_state
 from .attention import Attention, Memory, check_attention
-from .encoder import check_parts, over_time
+from .encoder import check_parts, folded, over_time
 from .helpers import Helper, check_helper
 
 
@@ -121,6 +122,7 @@ class Decoder(Module):
             )
         if max_steps is not None:
             positive("Decoder", max_steps=max_steps)
+        helper.check(self.embedding.weight.shape[0])
         ids = helper.first(batch_of(state))
         steps = max_steps
         if helper.inputs is not None:
@@ -165,21 +167,31 @@ class Decoder(Module):
             fed = Tensor(np.zeros((batch, self._fed_size), prepared.values.dtype))
         return Carry(state, fed), prepared
 
+    def reading(self, places: int) -> tuple[Callable[..., Any], Any]:
+        """What makes the layers' inputs of ids, and layers that take them: see ``folded``.
+
+        places: how many ids will be read.
+        """
+        if self.input_feeding:
+            return self.embedding, self.layers
+        return folded(self.embedding, self.layers, places)
+
     def read(
-        self, x: Tensor, carry: Carry, memory: Memory | None = None
+        self, layers: Any, x: Any, carry: Carry, memory: Memory | None = None
     ) -> tuple[Tensor, Carry, Tensor | None]:
         """One time step, up to what the head is given.
 
-        x: (N, E), the embedded ids; carry: of the step before, or of :meth:`begin`; memory: of
-        :meth:`begin`.
+        layers, x: the layers and what they take, (N, E) or ids (N,); see :meth:`reading`.  carry:
+        of the step before, or of :meth:`begin`; memory: of :meth:`begin`.
         Returns what is seen (N, A), the new carry, and the alignment (N, S) or None.
         """
         if carry.fed is not None:
             x = F.concat([x, carry.fed], axis=1)
-        if is_cell("Decoder", self.layers):
-            output, state = self.layers(x, carry.state)
+        if is_cell("Decoder", layers):
+            output, state = layers(x, carry.state)
         else:
-            outputs, state = over_time(self.layers, x.unsqueeze(0), carry.state, None)
+            one = x[None] if isinstance(x, np.ndarray) else x.unsqueeze(0)
+            outputs, state = over_time(layers, one, carry.state, None)
             output = outputs.squeeze(0)
         if memory is None:
             return output, Carry(state, None), None
@@ -199,7 +211,8 @@ class Decoder(Module):
         assert helper.inputs is not None and helper.lengths is not None
         lengths = helper.lengths
         inputs = helper.inputs.T  # (T, N)
-        seen, state = over_time(self.layers, self.embedding(inputs), carry.state, lengths)
+        embed, layers = self.reading(inputs.size)
+        seen, state = over_time(layers, embed(inputs), carry.state, lengths)
         alignments = None
         if memory is not None:
             seen, shown = self._look(seen.swapaxes(0, 1), memory)
@@ -218,16 +231,17 @@ class Decoder(Module):
     ) -> Decoded:
         """One time step after the other, until all rows have ended."""
         running, lengths = np.ones(len(ids), bool), np.zeros(len(ids), np.int64)
+        embed, layers = self.reading(steps * len(ids))
         embedded = None  # (N, E) of each step, where all inputs are known
         if not helper.follows and helper.inputs is not None:
-            embedded = self.embedding(helper.inputs.T).unstack(0)
+            embedded = embed(helper.inputs.T).unstack(0)
         states: list[Any] = []
         given: list[Tensor] = []  # logits (N, V) of each step, or what the head makes them of
         told: list[np.ndarray] = []  # ids (N,)
         shown: list[np.ndarray] = []  # alignments (N, S)
         for t in range(steps):
-            x = self.embedding(ids) if embedded is None else embedded[t]  # (N, E)
-            seen, carry, alignment = self.read(x, carry, memory)
+            x = embed(ids) if embedded is None else embedded[t]  # (N, E), or ids (N,)
+            seen, carry, alignment = self.read(layers, x, carry, memory)
             states.append(carry.state)
             if alignment is not None:
                 shown.append(alignment.array)
@@ -235,7 +249,7 @@ class Decoder(Module):
             if helper.follows:
                 seen = self.head(seen)
                 if t == 0:
-                    helper.check(seen.shape[1])
+                    helper.check_end(seen.shape[1])
                 ids = np.where(running, helper.say(seen.array), 0)
                 told.append(ids)
             given.append(seen)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ... import functional as F
 from ...errors import DTypeError, ShapeError
+from ...ops.indexing import check_ids
 from ...tensor import Tensor
 from ..layers import Embedding
-from ..module import Module
-from ..rnn.compose import is_cell
+from ..module import Module, ModuleList
+from ..rnn.base import Layer
+from ..rnn.compose import is_cell, map_state
+from ..rnn.stack import Stacked
 from ..rnn.unroll import unroll
 from .tokens import id_matrix, lengths_of, real
 
@@ -48,23 +54,78 @@ class Encoder(Module):
         inside = real(lengths, ids.shape[1])
         if inside is not None:
             ids = np.where(inside, ids, 0)
-        outputs, state = over_time(self.layers, self.embedding(ids.T), None, lengths)
+        embed, layers = folded(self.embedding, self.layers, ids.size)
+        outputs, state = over_time(layers, embed(ids.T), None, lengths)
         return outputs.swapaxes(0, 1), state
 
 
 def over_time(
-    layers: Any, x: Tensor, state: Any, lengths: np.ndarray | None
+    layers: Any, x: Any, state: Any, lengths: np.ndarray | None
 ) -> tuple[Tensor, Any]:
-    """Layers, or cells, over x (T, N, D), whichever way round they take their sequences.
+    """Layers, or cells, over x (T, N, D) or ids (T, N), whichever way round they take them.
 
-    Returns the outputs (T, N, H) and the last state.
+    Returns the outputs (T, N, H) and the last state.  Rows that are ids come in an order in which
+    the kernels compute next to nothing for padding, and what comes out is put back.
     """
+    if lengths is None or not isinstance(x, np.ndarray) or (lengths == len(x)).all():
+        return _over_time(layers, x, state, lengths)
+    steps, batch = x.shape
+    order = long_first(lengths)
+    back = np.argsort(order)
+    if state is not None:
+        state = map_state(lambda part: F.embedding(part, order), state)
+    x = np.ascontiguousarray(x[:, order])
+    outputs, state = _over_time(layers, x, state, lengths[order])
+    wide = outputs.shape[2]
+    where = np.arange(steps)[:, None] * batch + back  # (T, N)
+    outputs = F.embedding(outputs.reshape(steps * batch, wide), where)
+    return outputs, map_state(lambda part: F.embedding(part, back), state)
+
+
+def long_first(lengths: np.ndarray) -> np.ndarray:
+    """An order of the rows (N,) in which each block of 32 begins with long ones, all alike.
+
+    The kernels do such a block up to its last running row (``kernels.loops.BLOCK``).
+    """
+    order = np.argsort(-lengths, kind="stable")
+    blocks = -(-len(order) // 32)
+    return np.concatenate([order[k::blocks] for k in range(blocks)])
+
+
+def _over_time(
+    layers: Any, x: Any, state: Any, lengths: np.ndarray | None
+) -> tuple[Tensor, Any]:
     if is_cell("seq2seq", layers):
         return unroll(layers, x, state, lengths, time_major=True)
     if layers.time_major:
         return layers(x, state, lengths)
     outputs, state = layers(x.swapaxes(0, 1), state, lengths)
     return outputs.swapaxes(0, 1), state
+
+
+def folded(embedding: Embedding, layers: Any, places: int) -> tuple[Callable[..., Any], Any]:
+    """What makes the layers' inputs of ids, and the layers that take them.
+
+    A recurrent layer multiplies its inputs by w_x, so of an embedded id it sees a row of
+    embedding @ w_x.  Where there are fewer ids than ``places`` to look at, that product is made
+    once, and the first layer (a copy, with the product as its w_x) looks the rows up itself.
+    """
+    stacked = isinstance(layers, Stacked)
+    first = layers.layers[0] if stacked else layers
+    if not isinstance(first, Layer) or embedding.weight.shape[0] > places:
+        return embedding, layers
+    first = copy.copy(first)
+    first.w_x = F.matmul(embedding.weight, first.w_x)  # (V, ...)
+    if stacked:
+        layers = copy.copy(layers)
+        layers.layers = ModuleList([first, *list(layers.layers)[1:]])
+    count = embedding.weight.shape[0]
+
+    def checked(ids: np.ndarray) -> np.ndarray:
+        check_ids("embedding", ids, count)
+        return ids
+
+    return checked, (layers if stacked else first)
 
 
 def check_parts(owner: str, embedding: Any, layers: Any) -> None:

@@ -42,8 +42,11 @@ class Helper:
             )
         return self.inputs[:, 0]
 
-    def check(self, vocabulary: int) -> None:
-        """Raise IndexRangeError if a token is none of so many that have logits."""
+    def check(self, known: int) -> None:
+        """Raise IndexRangeError if what is read first has none of ``known`` embeddings."""
+
+    def check_end(self, vocabulary: int) -> None:
+        """Raise IndexRangeError if what ends a sequence has none of so many logits."""
 
     def say(self, logits: np.ndarray) -> np.ndarray:
         """The ids (N,) that are the output of a step with logits (N, V): here the likeliest."""
@@ -123,7 +126,11 @@ class Greedy(Helper):
         """GO for all, (N,)."""
         return np.full(batch, self.go)
 
-    def check(self, vocabulary: int) -> None:
+    def check(self, known: int) -> None:
+        """Raise IndexRangeError if GO has none of ``known`` embeddings."""
+        known_token(type(self).__name__, "go", self.go, known, "the decoder's embedding")
+
+    def check_end(self, vocabulary: int) -> None:
         """Raise IndexRangeError if there are no logits for EOS: nothing would ever end."""
         known_token(type(self).__name__, "eos", self.eos, vocabulary, "the logits' last axis")
 

@@ -154,4 +154,4 @@ def test_bad_arguments(small):
         with pytest.raises(error, match=word):
             seq2seq.beam_search(decoder, state, **{**good, **options})
     with pytest.raises(ArgumentError, match="no attention"):
-        seq2seq.beam_search(decoder, state, mg.zeros((4, 6, 5)), **good)
+        seq2seq.beam_search(decoder, state, mg.zeros(4, 6, 5), **good)

@@ -92,11 +92,11 @@ def test_initial_values_are_tensorflows():
 
 
 def test_attention_refuses():
-    attention, values = _attention("luong"), mg.zeros((3, 6, 4), dtype=np.float64)
+    attention, values = _attention("luong"), mg.zeros(3, 6, 4, dtype=np.float64)
     memory = attention.memory(values)
     for error, words, call in [
-        (ShapeError, ["Q=5", "Q=4"], lambda: attention(mg.zeros((3, 4)), memory)),
-        (ShapeError, ["batch 2", "3"], lambda: attention(mg.zeros((2, 5)), memory)),
+        (ShapeError, ["Q=5", "Q=4"], lambda: attention(mg.zeros(3, 4), memory)),
+        (ShapeError, ["batch 2", "3"], lambda: attention(mg.zeros(2, 5), memory)),
         (ShapeError, ["M=4"], lambda: attention.memory(values[:, :, :2])),
         (ShapeError, ["S at least 1"], lambda: attention.memory(values[:, :0])),
         (ArgumentError, ["memory lengths[1] is 0"], lambda: attention.memory(values, [6, 0, 1])),
@@ -141,7 +141,7 @@ def test_time_steps_at_which_all_have_ended_count_nothing():
 
 
 def test_loss_refuses():
-    logits, y = mg.zeros((2, 3, 4)), np.zeros((2, 3), int)
+    logits, y = mg.zeros(2, 3, 4), np.zeros((2, 3), int)
     for error, words, call in [
         (ShapeError, ["(N=2, T=2)", "cut or pad"],
          lambda: seq2seq.sequence_loss(logits, y[:, :2])),
