@@ -36,6 +36,7 @@ class Rerun:
             self.results, self.vjps = program.forward(self.buffers)
         self.works = program.repeatable and bool(self.calls)
         self._backs: dict[tuple[bool, ...], _Back] = {}
+        self._of_loss: _Back | None = None  # from a gradient of 1 of the first result
         self._lock = threading.Lock()
         self._pending: Any = None  # the vjp of the last run, while somebody can call it
 
@@ -75,10 +76,13 @@ class Rerun:
             for buffer, x in zip(self.buffers, inputs):
                 buffer[...] = x
             repeat(self.calls)
-            one = np.ones(self.results[0].shape, self.results[0].dtype)
-            seeds = [one, *[None] * (len(self.results) - 1)]
             results = [y.copy() for y in self.results]
-            return results, self._gradients(self.vjps, seeds)
+            if self._of_loss is None:
+                one = np.ones(self.results[0].shape, self.results[0].dtype)
+                rest = [None] * (len(results) - 1)
+                self._of_loss = _Back(self.program, self.vjps, [one, *rest])
+                return results, self._of_loss.copies()
+            return results, self._of_loss.again()
         except Diverged:
             return None
         finally:
@@ -118,6 +122,12 @@ class _Back:
         for seed, gradient in zip(self.seeds, gradients):
             if seed is not None:
                 seed[...] = gradient
+        return self.again()
+
+    def again(self) -> tuple[Any, ...]:
+        """The gradients from the seeds as they are."""
+        if not self.calls:
+            return self.program.backward(self.vjps, self.seeds)
         repeat(self.calls)
         return self.copies()
 

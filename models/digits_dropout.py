@@ -169,7 +169,7 @@ def look_at(model: Network, data: Data, step: int) -> Look:
 def train(run: Run, setting: Setting, data: Data, every: int = LOOK) -> list[Look]:
     """One training from the beginning: a look every so many steps, and one at the end."""
     data = data.scaled(setting.brightest)
-    model = Network(setting.keep, run.generator("network"), run.generator("dropout"))
+    model = Network(setting.keep, run.generator("layers"), run.generator("dropout"))
     optimizer = optim.SGD(model.parameters(), lr=RATE)
     looks, done = [], 0
     with run.lesson():

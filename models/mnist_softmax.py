@@ -289,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     f"{result.reached:.1%}; {result.noise_left:.0%} of the starting weights left"
                 )
 
-        stds = np.linspace(0.05, 4, 80)
+        stds = np.linspace(0.1, 4, 40)
         look = data.test_images[:LOOK], data.test_labels[:LOOK]
         with run.lesson():
             written, corrected = (

@@ -320,7 +320,7 @@ def test_backward_at_once_with_hooks_and_inner_tensors():
     w = nn.Parameter(np.ones(3, np.float32))
     step = mg.capture(lambda x: (x * w).sum(), backward=True)
     seen = []
-    for i in range(5):
+    for _ in range(5):
         v = mg.Tensor(np.ones(3, np.float32), requires_grad=True)
         w.grad = None
         step(v * 2)

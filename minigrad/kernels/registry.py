@@ -35,6 +35,9 @@ class Kernel:
     Both have the same signature and write their results into the arguments named in
     ``outputs`` (C-contiguous arrays, checked by the op that calls).  A kernel may also
     return a number or a tuple of numbers.
+
+    ``run`` is the one of the two that the mode has chosen; calling the pair calls it, and
+    writes the call down if somebody is recording.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class Kernel:
         self.twin = twin
         self.outputs = tuple(self.names.index(name) for name in outputs)
         self.__doc__ = twin.__doc__
-        self._run = twin
+        self.run = twin
         self._choose(_mode)
 
     @functools.cached_property
@@ -70,20 +73,20 @@ class Kernel:
         return handover.shared(self.compiled, self.name, self.build)
 
     def _first_run(self, *args: Any) -> Any:
-        self._run = self.compiled
-        return self._run(*args)
+        self.run = self.compiled
+        return self.run(*args)
 
     def __call__(self, *args: Any) -> Any:
-        result = self._run(*args)
+        result = self.run(*args)
         if recording.now.calls is not None:
-            recording.note(self._run, args, result)
+            recording.note(self.run, args, result)
         return result
 
     def __repr__(self) -> str:
         return f"<kernel {self.name}({', '.join(self.names)})>"
 
     def _choose(self, name: str) -> None:
-        self._run = {"numba": self._first_run, "numpy": self.twin, "check": self._check}[name]
+        self.run = {"numba": self._first_run, "numpy": self.twin, "check": self._check}[name]
 
     def _check(self, *args: Any) -> Any:
         """Run both on the same input and raise KernelMismatchError where they differ."""

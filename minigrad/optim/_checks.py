@@ -143,7 +143,16 @@ def gradients(
     Raises GraphError naming the tensors that require a gradient and have none; ShapeError
     or DTypeError for a gradient that does not fit its tensor.
     """
-    found: list[Tensor | None] = []
+    found: list[Tensor | None] = [tensor.grad for tensor in tensors]
+    if all(
+        [
+            type(g) is Tensor and w.requires_grad
+            and g.array.dtype is w.array.dtype and g.array.shape == w.array.shape
+            for g, w in zip(found, tensors)
+        ]
+    ):  # fmt: skip
+        return found  # as nearly always; else see what is the matter
+    found = []
     missing = []
     for i, tensor in enumerate(tensors):
         gradient = tensor.grad if tensor.requires_grad else None

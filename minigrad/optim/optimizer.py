@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, GraphError, InplaceError, ShapeError
 from ..graph import call_site, mark_changed
+from ..kernels import Kernel
 from ..tensor import Tensor
 from ._checks import Check, gradients, named_tensors, refuse_duplicates
 
 # kernel, names of the state arrays it takes, and the numbers it takes after them
-Rule = tuple[Callable[..., Any], tuple[str, ...], tuple[Any, ...]]
+Rule = tuple[Kernel, tuple[str, ...], tuple[Any, ...]]
 
 
 class _Entry:
@@ -69,21 +70,6 @@ class _Entry:
         return _Entry, (
             self.tensor, self.name, self.group, "copy", self.slots, self.state, self.steps
         )  # fmt: skip
-
-    def update(
-        self, gradient: np.ndarray, kernel: Callable[..., Any], numbers: Any, site: Any
-    ) -> None:
-        """Run the kernel on the flat arrays.  site: that of the call of step()."""
-        if gradient.ndim != 1:
-            gradient = gradient.ravel()
-        if self.strided:
-            self.flat[:] = self.array.ravel()
-            kernel(self.flat, gradient, *self.state, *numbers)
-            self.array[...] = self.flat.reshape(self.array.shape)
-        else:
-            kernel(self.flat, gradient, *self.state, *numbers)
-        self.steps += 1
-        mark_changed(self.tensor.storage, self.array, "optimizer.step()", site)
 
 
 def _groups(params: Any) -> list[Any]:
@@ -230,7 +216,14 @@ class Optimizer:
                 kernel, slots, numbers = self._rule(group, steps + 1)
             if entry.slots is not slots:
                 self._allocate(entry, slots)
-            entry.update(gradient.array, kernel, numbers, site)
+            flat = gradient.array if gradient.array.ndim == 1 else gradient.array.ravel()
+            if entry.strided:
+                entry.flat[:] = entry.array.ravel()
+            kernel(entry.flat, flat, *entry.state, *numbers)
+            if entry.strided:
+                entry.array[...] = entry.flat.reshape(entry.array.shape)
+            entry.steps += 1
+            mark_changed(entry.tensor.storage, entry.array, "optimizer.step()", site)
 
     def _allocate(self, entry: _Entry, slots: tuple[str, ...]) -> None:
         """Give a parameter the state arrays of its rule, keeping those that it has."""
