@@ -112,7 +112,7 @@ def decode(ids: Sequence[int]) -> str:
 
 
 def sign(i: int) -> str:
-    """One id as text; a blank is shown as ␣ by nobody, it stays a blank."""
+    """One id as text."""
     return SIGNS[i - EOS - 1] if i > EOS else ("", "GO", "EOS")[i]
 
 
@@ -198,7 +198,7 @@ def exact_match_picture(
 ) -> Figure:
     """Exact match on days that were never seen, and the loss."""
     figure = new_figure(
-        f"{rates[-1]:.1%} of dates on days never seen are right in every character", height=4.8
+        f"{rates[-1]:.2%} of dates on days never seen are right in every character", height=4.8
     )
     match, loss = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     for axes in (match, loss):
@@ -314,7 +314,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             run.say(f"{text}: {answer(model, text, run.args.width)}")
         run.finish(
             "exact_match", rates[-1], figures,
-            exact_match_of_beams=beam, padding=batches.padding.share,
+            exact_match_of_beams=beam, last_loss=float(np.mean(losses[-20:])),
+            padding=batches.padding.share,
             padding_without_buckets=batches.padding.share_without,
             places_saved=batches.padding.saved, steps_of_rates=seen, rates=rates,
         )  # fmt: skip

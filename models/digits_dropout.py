@@ -19,9 +19,14 @@ off, and a tanh is as good as flat beyond 3.  Hidden outputs are then -1 or 1 wh
 image, next to no gradient passes, and the first layer stays nearly what it was: outputs.png.
 Divided by 16 the layer learns.
 
+Ten seeds, each with a split of its own, name of the test images without dropout 83.5% to 88.3%
+(mean 85.7%), as in the document 89.3% to 93.7% (91.4%), with the best 94.3% to 97.0% (95.9%).
+Seed 0: 85.9%, 92.4%, 95.9%; its stream of random numbers was chosen, among ten.
+
 How the best was found: --search leaves the test images alone, trains with 70% of the training
-images and measures with the other 30%, in three splits, for each of 15 settings; the best of
-them is the one above.  (Keep 0.9 is as good within the error.)
+images and measures with the other 30%, in three splits, for each of 15 settings (two minutes).
+The best of them is the one above, with 96.1%; keep 0.9 is as good within the error.  With
+pixels up to 16 the best is keep 0.6, with 93.2%.
 
 Beside the document:
 * It writes the loss and the outputs of both layers to TensorBoard, every 50 steps, for training
@@ -29,7 +34,7 @@ Beside the document:
   the accuracy with them.
 * It spells the loss out as -sum(y log(softmax(z))), which is NaN once a probability underflows
   (models/mnist_softmax.py has more of that).  --variant as-written does that here; the default
-  computes it from the logits, and the numbers are the same.
+  computes it from the logits, which is the same but for rounding.
 * It adds 0.1 to the biases outside of the variable.  They learn all the same; here they start
   from 0.1.
 """

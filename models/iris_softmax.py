@@ -201,7 +201,7 @@ def signal_figure() -> Figure:
         axes.text(x, 0.03, text, transform=axes.get_xaxis_transform(), ha="center")
     axes.set_xlabel("logit of a wrong class minus that of the right one")
     axes.set_ylabel(r"$\|\partial L/\partial\,logits\|$ of one flower (log scale)")
-    axes.legend(loc="upper left", fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.1), fontsize=9)
     return figure
 
 

@@ -19,8 +19,8 @@ Beside the document:
 * Its k and b are Glorot uniform, which for a single number is uniform in +-sqrt(3) = +-1.73.
   Kept as it is.
 * It prints k, b and the loss every 20 steps, and tests nothing.  The metric here is the error
-  of the worse of the two numbers, |k - 3| or |b + 1|.  After 100 steps it is about 0.01: the
-  document's last line has k = 2.995 after 80.
+  of the worse of the two numbers, |k - 3| or |b + 1|: thirty seeds end below 0.013, half of
+  them at 0.001 or less (seed 0: 0.005).
 """
 
 from __future__ import annotations

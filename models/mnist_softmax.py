@@ -14,11 +14,14 @@ Three ways, one after the other, on the same batches (--variant picks one):
 * zeros: the corrected loss, and weights that start from zero.
 
 Why zeros reach 92% and the normal weights 88%: both go down to the same minimum (the loss is
-convex), but the second start is far away.  The images hold numbers up to 1 and about 100 of
-them are ink, so logits of such weights are about 10 off; the loss begins at 12 and not at
-log(10) = 2.3.  And the way back is long: gradient descent moves the weights only as the images
-tell, a little in most directions and not at all where no image has ink.  weights.png: after
-1000 steps nearly all of the noise is still there.
+convex), but the second start is far away.  An image is a vector about 9 long, so the logits of
+such weights are about 9 off; the loss begins at 11 to 13 and not at log(10) = 2.3.  And the way
+back is long: gradient descent moves the weights only in directions in which the images differ,
+slowly where they differ little, and not at all where no image has ink.  weights.png: after
+1000 steps nine tenths of the noise are still there.
+
+Ten seeds reach 87.1% to 88.3% from normal weights (mean 87.7%; TensorFlow's one run 87.8%; seed
+0: 87.6%) and 91.5% to 92.1% from zeros, on all of MNIST.
 
 Beside the document:
 * It measures the test accuracy every 50 steps; so here.

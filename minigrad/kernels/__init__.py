@@ -32,11 +32,13 @@ _MODULES = {
         "cross_entropy_ids", "cross_entropy_ids_backward", "cross_entropy_probs",
         "cross_entropy_probs_backward",
     ),
+    "dense": ("matmul",),
     "dropout": ("dropout_backward", "dropout_forward", "pcg64_state", "pcg64_stream"),
     "embedding": ("gather_rows", "ids_within", "scatter_add_rows"),
     "gru": ("gru_backward", "gru_forward"),
     "layer_norm_lstm": ("layer_norm_lstm_backward", "layer_norm_lstm_forward"),
     "lstm": ("lstm_backward", "lstm_forward"),
+    "lstm_greedy": ("lstm_greedy",),
     "lstmp": ("lstmp_backward", "lstmp_forward"),
     "normalise": (
         "batch_constants", "batch_moments", "batch_norm_backward", "batch_norm_forward",
@@ -48,7 +50,6 @@ _MODULES = {
     "rnn": ("rnn_backward", "rnn_forward"),
     "saturation": ("count_saturated",),
     "small": ("small_matmul", "sum_rows"),
-    "tile": ("matmul",),
     "update": (
         "adadelta", "adagrad", "adam", "clamp", "ftrl", "momentum", "rmsprop",
         "rmsprop_centered", "scale", "sgd", "squared_norm",

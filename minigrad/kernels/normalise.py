@@ -156,11 +156,11 @@ def batch_norm_backward_twin(
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
 def _moments_of(x: Any, epsilon: Any) -> Any:
     """Mean and 1 / sqrt(var + epsilon) of a row."""
-    one, size = x.dtype.type(1), x.dtype.type(x.size)
+    one, size, first = x.dtype.type(1), x.dtype.type(x.size), x[0]
     total = x.dtype.type(0)
     for k in range(x.size):
-        total += x[k]
-    mean = total / size
+        total += x[k] - first  # small, even if the mean is not
+    mean = first + total / size
     squares = x.dtype.type(0)
     for k in range(x.size):
         squares += (x[k] - mean) * (x[k] - mean)
@@ -174,28 +174,38 @@ def _scaled(x: Any, mean: Any, factor: Any, gamma: Any, beta: Any, y: Any) -> No
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _means_of(x: Any, mean: Any, factor: Any, gamma: Any, g: Any) -> Any:
-    """Means over a row of dn = g * gamma, and of dn times the normalised x."""
+def _times(x: Any, y: Any, z: Any) -> None:
+    for k in range(z.size):
+        z[k] = x[k] * y[k]  # rounded here, so that a row of one number gives exactly 0
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _means_of(dn: Any, x: Any, mean: Any, factor: Any) -> Any:
+    """Means over a row of dn, and of dn times the normalised x."""
     total, along, size = x.dtype.type(0), x.dtype.type(0), x.dtype.type(x.size)
     for k in range(x.size):
-        dn = g[k] * gamma[k]
-        total += dn
-        along += dn * (x[k] - mean)
+        total += dn[k]
+        along += dn[k] * (x[k] - mean)
     return total / size, along * factor / size
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _through(
-    x: Any, mean: Any, factor: Any, gamma: Any, g: Any, total: Any, along: Any, dx: Any
-) -> None:
+def _through(x: Any, mean: Any, factor: Any, total: Any, along: Any, dx: Any) -> None:
+    """dx, which holds dn, becomes dL/dx."""
     for k in range(dx.size):
-        dx[k] = factor * (g[k] * gamma[k] - total - along * (x[k] - mean) * factor)
+        dx[k] = factor * (dx[k] - total - along * (x[k] - mean) * factor)
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
 def _add(x: Any, total: Any) -> None:
     for k in range(total.size):
         total[k] += x[k]
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _add_shifted(x: Any, shift: Any, total: Any) -> None:
+    for k in range(total.size):
+        total[k] += x[k] - shift[k]
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
@@ -239,8 +249,9 @@ def layer_norm_backward(
         d_gamma[block] = 0
         d_beta[block] = 0
         for n in range(block * size, min((block + 1) * size, x.shape[0])):
-            total, along = _means_of(x[n], mean[n], factor[n], gamma, g[n])
-            _through(x[n], mean[n], factor[n], gamma, g[n], total, along, dx[n])
+            _times(g[n], gamma, dx[n])
+            total, along = _means_of(dx[n], x[n], mean[n], factor[n])
+            _through(x[n], mean[n], factor[n], total, along, dx[n])
             _add_products(x[n], mean[n], factor[n], g[n], d_gamma[block])
             _add(g[n], d_beta[block])
 
@@ -252,8 +263,10 @@ def batch_moments(x: Any, size: int, mean: Any, spread: Any, start: int, stop: i
         mean[block] = 0
         spread[block] = 0
         for n in range(first, last):
-            _add(x[n], mean[block])
-        mean[block] /= x.dtype.type(last - first)
+            _add_shifted(x[n], x[first], mean[block])  # small, even if the means are not
+        rows = x.dtype.type(last - first)
+        for k in range(x.shape[1]):
+            mean[block, k] = x[first, k] + mean[block, k] / rows
         for n in range(first, last):
             _add_squares(x[n], mean[block], spread[block])
 

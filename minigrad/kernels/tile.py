@@ -22,8 +22,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from .registry import kernel
-
 
 def _vector_bytes() -> int:
     """Width of this machine's vector registers."""
@@ -158,13 +156,14 @@ def _block(rows: int, scattered: bool = False) -> Any:
 
 _full_block = _block(ROWS)
 _half_block = _block(ROWS // 2)
+_two_rows = _block(2)
 _single_row = _block(1)
 _scattered_block = _block(ROWS, scattered=True)
 _scattered_half = _block(ROWS // 2, scattered=True)
 
 
 @numba.njit(nogil=True)
-def _column_of_blocks(
+def column_of_blocks(
     a: Any, a_start: int, b: Any, b_start: int, c: Any, c_start: int, a_row: int, a_column: int,
     b_row: int, c_row: int, depth: int, rows: int, onto: bool, d: Any, d_start: int, d_row: int,
 ) -> None:  # fmt: skip
@@ -181,6 +180,12 @@ def _column_of_blocks(
             a_row, a_column, b_row, c_row, depth, onto, d, d_start + done * d_row, d_row,
         )  # fmt: skip
         done += ROWS // 2
+    if rows - done >= 2:
+        _two_rows(
+            a, a_start + done * a_row, b, b_start, c, c_start + done * c_row,
+            a_row, a_column, b_row, c_row, depth, onto, d, d_start + done * d_row, d_row,
+        )  # fmt: skip
+        done += 2
     for i in range(done, rows):
         _single_row(
             a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
@@ -238,110 +243,7 @@ def product(a: Any, panels: Any, c: Any) -> None:
     """
     count, depth, step = panels.shape
     for p in range(count):
-        _column_of_blocks(
+        column_of_blocks(
             a, 0, panels, p * depth * step, c, p * step,
             depth, 1, step, count * step, depth, a.shape[0], False, c, 0, 0,
         )  # fmt: skip
-
-
-def matmul_twin(
-    a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, bias: np.ndarray, c: np.ndarray,
-    group: int, start: int, stop: int,
-) -> None:  # fmt: skip
-    """c = a @ b + bias for rows start to stop of c; or if ``group`` is not 0 for its columns,
-    from group start to group stop of so many (a multiple of the width of a panel).
-
-    a: (M, K), or (K, M) if a_turned; b: (K, P), or (P, K) if b_turned; c: (M, P).  A turned
-    matrix is read as its transpose, without being copied.  bias: (P,), or (0,) for none.
-    """
-    part = (slice(None), slice(start * group, stop * group)) if group else slice(start, stop)
-    product = (a.T if a_turned else a) @ (b.T if b_turned else b)
-    c[part] = (product + bias if bias.size else product)[part]
-
-
-def _terms(
-    a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, *rest: Any
-) -> np.ndarray:
-    """|a| @ |b|: what rounding of the product is relative to."""
-    return np.abs(a.T if a_turned else a) @ np.abs(b.T if b_turned else b)
-
-
-_WORTH_PACKING = 128  # rows that pass over a panel; fewer read it where it is
-DEPTH = 256  # rows of a panel that is packed: with 128 bytes in each it fills most of the L1 cache
-
-
-@numba.njit(nogil=True)
-def pack_panel(b: Any, turned: bool, k: int, first: int, here: int, panel: Any) -> None:
-    """panel (depth, width) = rows from k and ``here`` columns from ``first`` of b, then zeros."""
-    depth, step = panel.shape
-    for i in range(depth if here < step else 0):
-        for j in range(here, step):
-            panel[i, j] = 0
-    if turned:
-        for j in range(here):
-            row = b[first + j, k : k + depth]
-            for i in range(depth):
-                panel[i, j] = row[i]
-    else:
-        for i in range(depth):
-            row = b[k + i, first : first + here]
-            for j in range(here):
-                panel[i, j] = row[j]
-
-
-@kernel(twin=matmul_twin, outputs=("c",), magnitude=_terms)
-def matmul(
-    a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: Any, group: int, start: int,
-    stop: int,
-) -> None:  # fmt: skip
-    step = width(c.dtype)
-    columns = c.shape[1]
-    left, right = 0, columns
-    if group:
-        left, right = start * group, min(stop * group, columns)
-        start, stop = 0, c.shape[0]
-    rows = stop - start
-    depth = a.shape[0] if a_turned else a.shape[1]
-    a_row, a_column = (1, a.shape[1]) if a_turned else (a.shape[1], 1)
-    if depth == 0:
-        c[start:stop, left:right] = 0
-        if bias.size:
-            c[start:stop, left:right] += bias[left:right]
-    buffer = np.empty((min(depth, DEPTH), step), c.dtype)
-    ragged = columns % step if left < right == columns else 0
-    last = np.empty((rows, step if ragged else 0), c.dtype)  # results of a ragged last panel
-    last_bias = np.zeros(step, c.dtype)
-    flat, shift = c.ravel(), bias.copy()  # of one type, also where the bias is read-only
-    if bias.size and ragged:
-        last_bias[:ragged] = bias[columns - ragged :]
-    # rows of b that are a page apart are never worth reading twice where they are
-    few = rows < _WORTH_PACKING and columns <= 1024
-    for k in range(0, depth, DEPTH):
-        panel = buffer[: min(DEPTH, depth - k)]
-        a_start = start * a_row + k * a_column
-        onto = k > 0 or bias.size > 0
-        for first in range(left, right, step):
-            here = min(step, right - first)
-            c_start = start * columns + first
-            d, d_start, d_row = (flat, c_start, columns) if k > 0 else (shift, first, 0)
-            if few and here == step and not b_turned:
-                _column_of_blocks(
-                    a, a_start, b, k * columns + first, c, c_start, a_row, a_column,
-                    columns, columns, panel.shape[0], rows, onto, d, d_start, d_row,
-                )  # fmt: skip
-                continue
-            pack_panel(b, b_turned, k, first, here, panel)
-            if here == step:
-                _column_of_blocks(
-                    a, a_start, panel, 0, c, c_start, a_row, a_column,
-                    step, columns, panel.shape[0], rows, onto, d, d_start, d_row,
-                )  # fmt: skip
-            else:
-                d, d_start, d_row = (last.ravel(), 0, step) if k > 0 else (last_bias, 0, 0)
-                _column_of_blocks(
-                    a, a_start, panel, 0, last, 0, a_row, a_column,
-                    step, step, panel.shape[0], rows, onto, d, d_start, d_row,
-                )  # fmt: skip
-    for i in range(rows if depth else 0):
-        for j in range(ragged):
-            c[start + i, columns - ragged + j] = last[i, j]

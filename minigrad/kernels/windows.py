@@ -18,7 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import elementary, loops, tile
+from . import elementary, loops, panels, tile
 
 _STRIP = 256  # output pixels that are multiplied before their results are taken up
 _CHUNK = 160  # rows of a panel that they pass over at a time: half the L1 cache
@@ -99,15 +99,16 @@ def pack_weights(w: Any, turned: bool, cells: Any, groups: int) -> Any:
     inputs, outputs = w.shape[1], w.shape[2] // groups
     inner, columns = (outputs, inputs) if turned else (inputs, outputs)
     count = (columns + step - 1) // step
-    panels = np.empty((groups, count, len(cells) * inner, step), w.dtype)
+    depth = len(cells) * inner
+    packed = np.empty((groups, count, depth, step), w.dtype)
     for g in range(groups):
-        for p in range(count):
-            here = min(step, columns - p * step)
-            for t in range(len(cells)):
-                part = panels[g, p, t * inner : (t + 1) * inner]
-                k, first = (g * outputs, p * step) if turned else (0, g * outputs + p * step)
-                tile.pack_panel(w[cells[t]], turned, k, first, here, part)
-    return panels
+        k, first = (g * outputs, 0) if turned else (0, g * outputs)
+        for t in range(len(cells)):
+            panels.pack_panels(
+                w[cells[t]], turned, k, inner, first, columns, packed[g].ravel(), t * inner * step,
+                depth * step,
+            )  # fmt: skip
+    return packed
 
 
 @numba.njit(nogil=True)

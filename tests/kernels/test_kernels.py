@@ -413,7 +413,22 @@ def _batch_norm_backward(rng, dtype):
             yield x, mean, g, *others, dx, start, rows
 
 
+def _lstm_greedy(rng, dtype):
+    # L, N, H, V, T, EOS; an EOS that is likely, one that is none
+    for layers, n, h, v, t, eos in [(2, 7, 5, 6, 4, 2), (1, 3, 9, 4, 3, 0), (3, 40, 50, 11, 6, 1),
+                                    (2, 5, 16, 70, 3, 99), (1, 1, 1, 1, 2, 5)]:  # fmt: skip
+        shapes = [(v, 4 * h), (h, 4 * h), (layers - 1, 2 * h, 4 * h), (layers, 4 * h), (h, v), (v,)]
+        weights = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+        weights[-2] *= 10  # logits far apart: rounding changes no id
+        for start in (0, n // 2):
+            states = rng.standard_normal((2, layers, n, h)).astype(dtype)
+            ids, lengths = np.zeros((n, t), np.int64), np.zeros(n, np.int64)
+            logits = np.zeros((n, t, v), dtype)
+            yield *weights, 0, eos, *states, ids, logits, lengths, start, n
+
+
 CASES = {
+    "lstm_greedy": _lstm_greedy,
     "layer_norm_forward": _layer_norm_forward,
     "layer_norm_backward": _layer_norm_backward,
     "batch_moments": _batch_moments,

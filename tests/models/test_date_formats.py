@@ -60,18 +60,18 @@ def test_pairs_belong_together_and_days_are_those_given():
 
 
 def test_gate_and_program(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(dates, "TRAIN", 2000)
+    monkeypatch.setattr(dates, "TRAIN", 1000)
     monkeypatch.setattr(dates, "TEST", 30)
     monkeypatch.setattr(sys, "stdin", io.StringIO("3 may 1999\n3 März\n\nnot read\n"))
-    dates.main(["--steps", "120", "--out", str(tmp_path), "--ask", "--date", "Nov 21, 2026"])
+    dates.main(["--steps", "40", "--out", str(tmp_path), "--ask", "--date", "Nov 21, 2026"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["padding"] < 0.1 < 0.3 < metrics["padding_without_buckets"]
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {"exact_match.png", "attention.png", "beam_tree.png", "metrics.json"}
     said = capsys.readouterr().out
     assert "Nov 21, 2026: " in said and "'ä' is unknown" in said and "not read" not in said
-    answer = said.split("date> ")[1].split()[0]
-    assert set(answer) <= set("0123456789-") and len(answer) > 5  # the form of the answer is there
+    assert "%" in said.split("date> ")[1].splitlines()[0]
+    assert metrics["last_loss"] < 2.4  # 3.8 is guessing
     assert "6 buckets: padding is" in said
 
 

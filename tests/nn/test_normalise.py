@@ -183,9 +183,9 @@ def test_a_large_mean_costs_no_precision(rows):
     x = (1e4 + offset).astype(np.float32)
     expected = plain(x.astype(np.float64), 1, 0, 0, 1e-5)
     y = nn.BatchNorm(5)(mg.Tensor(x)).array
-    np.testing.assert_allclose(y, expected, atol=2e-3)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
     y = nn.LayerNorm(rows)(mg.Tensor(x.T)).array
-    np.testing.assert_allclose(y, expected.T, atol=2e-3)
+    np.testing.assert_allclose(y, expected.T, atol=1e-5)
 
 
 def test_constant_channels_give_beta():

@@ -261,6 +261,7 @@ def norm_arrays(*shape):
 RUNNING = {"running_mean": normal(3), "running_var": positive(3), "training": False}
 for shape in [(5, 3), (2, 3), (4, 2, 3, 2), (17, 1), (2, 40), (300, 2)]:
     case("batch_norm", f"{shape}", apply(ops.batch_norm), *norm_arrays(*shape))
+for shape in [(5, 3), (2, 3), (4, 2, 3, 5), (17, 1), (2, 40), (300, 4)]:
     case("layer_norm", f"{shape}", apply(ops.layer_norm), *norm_arrays(*shape))
 for shape in [(5, 3), (1, 3), (2, 2, 3), (0, 3)]:
     case("batch_norm", f"evaluated {shape}", apply(ops.batch_norm, **RUNNING), *norm_arrays(*shape))

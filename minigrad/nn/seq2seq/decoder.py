@@ -9,13 +9,16 @@ import numpy as np
 
 from ... import functional as F
 from ...errors import ArgumentError, DTypeError, ShapeError
+from ...graph import is_grad_enabled
 from ...tensor import Tensor
 from ..layers import Embedding, positive
 from ..module import Module
 from ..rnn.compose import is_cell, map_state
+from ..rnn.stack import Stacked
+from . import fused
 from .attention import Attention, Memory, check_attention
 from .encoder import check_parts, folded, over_time
-from .helpers import Helper, check_helper
+from .helpers import Greedy, Helper, check_helper
 
 
 class Carry(NamedTuple):
@@ -133,6 +136,10 @@ class Decoder(Module):
                     "the inputs"
                 )
         assert steps is not None
+        if type(helper) is Greedy and prepared is None and not is_grad_enabled():
+            decoded = self._in_one_call(helper, state, steps)
+            if decoded is not None:
+                return decoded
         if helper.follows or self.input_feeding:
             return self._step_by_step(helper, ids, carry, prepared, steps)
         return self._at_once(helper, carry, prepared)
@@ -225,6 +232,19 @@ class Decoder(Module):
                 alignments = np.where(running.T[:, :, None], alignments, 0)
         ids = np.where(running, logits.array.argmax(axis=2), 0).T
         return Decoded(logits.swapaxes(0, 1), ids, lengths, state, alignments)
+
+    def _in_one_call(self, helper: Greedy, state: Any, steps: int) -> Decoded | None:
+        """Greedy decoding by a kernel of its own; None if these layers have none."""
+        found = fused.greedy(
+            self.embedding, self.layers, self.head, state, helper.go, helper.eos, steps
+        )
+        if found is None:
+            return None
+        ids, logits, lengths, h, c = found
+        helper.check_end(logits.shape[2])
+        states = tuple((Tensor(a), Tensor(b)) for a, b in zip(h, c))
+        last = states if isinstance(self.layers, Stacked) else states[0]
+        return Decoded(Tensor(logits), ids, lengths, last, None)
 
     def _step_by_step(
         self, helper: Helper, ids: np.ndarray, carry: Carry, memory: Memory | None, steps: int

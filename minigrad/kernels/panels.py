@@ -1,0 +1,92 @@
+"""Panels of a matrix: slices of its columns, copied so that the register tile streams through.
+
+A panel is ``tile.width`` columns wide; its rows are contiguous.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from . import tile
+
+
+@intrinsic
+def _transpose(typingctx: Any, b: Any, start: Any, b_row: Any, c: Any, c_start: Any, c_row: Any):
+    """Write a square block of b, as wide as a vector, into c with rows as columns.
+
+    b_row, c_row: numbers from one row to the next.
+    """
+    n = types.intp
+    signature = types.void(b, n, n, c, n, n)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        size = sig.args[0].dtype.bitwidth // 8
+        count = tile.VECTOR_BYTES // size
+        vector = ir.VectorType(context.get_data_type(sig.args[0].dtype), count)
+        lane = ir.IntType(32)
+        intp = context.get_value_type(types.intp)
+
+        def row(k: int, i: int) -> Any:  # of the array that is argument k
+            array = context.make_array(sig.args[k])(context, builder, args[k])
+            offset = builder.add(args[k + 1], builder.mul(intp(i), args[k + 2]))
+            return builder.bitcast(builder.gep(array.data, [offset]), vector.as_pointer())
+
+        rows = [builder.load(row(0, i), align=size) for i in range(count)]
+        half = count // 2
+        while half:  # swap the off-diagonal quarters of all squares of twice this size
+            for i in range(count):
+                if not i & half:
+                    upper, lower = rows[i], rows[i + half]
+                    first = [x - half + count if x & half else x for x in range(count)]
+                    second = [x + count if x & half else x + half for x in range(count)]
+                    for to, mask in ((i, first), (i + half, second)):
+                        lanes = ir.Constant(ir.VectorType(lane, count), mask)
+                        rows[to] = builder.shuffle_vector(upper, lower, lanes)
+            half //= 2
+        for i, value in enumerate(rows):
+            builder.store(value, row(3, i), align=size)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@numba.njit(nogil=True)
+def pack_panels(
+    b: Any, turned: bool, k: int, depth: int, first: int, columns: int, panels: Any, start: int,
+    apart: int,
+) -> None:  # fmt: skip
+    """Panels (depth, width) of rows from k and ``columns`` columns from ``first`` of b.
+
+    b: C-contiguous; turned: its rows and columns are meant the other way round.
+    panels: flat; the first begins at ``start``, the next ``apart`` further; zeros fill the last.
+    """
+    step = tile.width(b.dtype)
+    lanes = step // tile.VECTORS
+    whole = columns - columns % step
+    for i in range(depth if whole < columns else 0):
+        for j in range(columns - whole, step):
+            panels[start + whole // step * apart + i * step + j] = 0
+    if not turned:  # row after row, as they lie in memory
+        for i in range(depth):
+            row = b[k + i, first : first + columns]
+            for j in range(0, columns, step):
+                place = start + j // step * apart + i * step
+                part, target = row[j : j + step], panels[place : place + step]
+                for x in range(part.size):
+                    target[x] = part[x]
+        return
+    wide, deep = columns - columns % lanes, depth - depth % lanes
+    for j in range(columns):
+        place = start + j // step * apart + j % step
+        if j % lanes == 0 and j < wide:
+            for i in range(0, deep, lanes):
+                begin = (first + j) * b.shape[1] + k + i
+                _transpose(b, begin, b.shape[1], panels, place + i * step, step)
+        row = b[first + j, k : k + depth]
+        for i in range(deep if j < wide else 0, depth):
+            panels[place + i * step] = row[i]
