@@ -121,7 +121,7 @@ MODELS = (
         "written, and once",
         expected="test accuracy 97% to 100% with one softmax (TensorFlow: 100%, one seed); with "
         "two, 12 of 40 starts fail",
-        time="5 s for both",
+        time="5 to 10 s for both",
     ),
     Model(
         name="mnist_softmax",
@@ -130,7 +130,7 @@ MODELS = (
         "zeros, with log(softmax) as written and without",
         expected="test accuracy on all of MNIST 87.6% from normal weights (ten seeds: mean 87.7%; "
         "TensorFlow: 87.8%), 92.0% from zeros; on the packaged images 86.1% and 91.4%",
-        time="5 s for all three",
+        time="5 to 10 s for all three",
     ),
     Model(
         name="digits_dropout",
@@ -138,7 +138,7 @@ MODELS = (
         learns="to name small digits, 64-50-10 tanh: without dropout, with the document's, and "
         "with the best setting",
         expected="test accuracy 85.9%, 92.4% and 95.9% (ten seeds, means: 85.7%, 91.4%, 95.9%)",
-        time="5 s for all three",
+        time="5 to 10 s for all three",
     ),
     Model(
         name="seq2seq_odds",

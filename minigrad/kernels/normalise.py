@@ -131,7 +131,7 @@ def batch_slopes_twin(
     """
     channels = d_gamma.size
     factor, scale = constants[1, :channels].astype(np.float64), constants[2, :channels]
-    total, along = np.sum(sums.reshape(2, -1, channels), axis=1, dtype=np.float64)
+    total, along = sums.reshape(2, -1, channels).sum(axis=1, dtype=np.float64)
     d_gamma[:] = along * factor
     d_beta[:] = total
     each = np.stack([scale * factor * factor * along, scale * total])

@@ -419,6 +419,8 @@ def _lstm_greedy(rng, dtype):
                                     (2, 5, 16, 70, 3, 99), (1, 1, 1, 1, 2, 5)]:  # fmt: skip
         shapes = [(v, 4 * h), (h, 4 * h), (layers - 1, 2 * h, 4 * h), (layers, 4 * h), (h, v), (v,)]
         weights = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+        weights[1] *= dtype(h**-0.5)  # no chaos
+        weights[2] *= dtype(h**-0.5)
         weights[-2] *= 10  # logits far apart: rounding changes no id
         for start in (0, n // 2):
             states = rng.standard_normal((2, layers, n, h)).astype(dtype)

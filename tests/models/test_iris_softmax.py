@@ -183,6 +183,12 @@ def test_gate_names_the_flowers_and_shows_what_the_mistake_costs(tmp_path, capsy
 @pytest.mark.parametrize("variant", ["as-written", "corrected"])
 def test_one_variant_alone_and_one_start(tmp_path, monkeypatch, variant):
     monkeypatch.setattr(plot, "save", lambda figure, path: None)
-    metrics = _run(tmp_path, "--variant", variant, "--starts", "1", "--steps", "5")
-    assert metrics["steps"] == 5
-    assert ("corrected" in metrics) == (variant == "corrected")
+    alone, first = (
+        _run(tmp_path, "--variant", variant, "--starts", starts, "--steps", "5")
+        for starts in ("1", "3")
+    )
+    assert alone["steps"] == 5
+    assert ("corrected" in alone) == (variant == "corrected")
+    key = variant.replace("-", "_")
+    assert len(alone[key]["last_losses"]) == 1 and len(first[key]["last_losses"]) == 3
+    assert first[key]["last_losses"][0] == pytest.approx(alone[key]["last_losses"][0], rel=1e-6)

@@ -1,6 +1,5 @@
 """models._run: arguments, the clock, Ctrl-C, what is written; never the training loop."""
 
-import argparse
 import io
 import json
 import math
@@ -9,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import numba
@@ -20,7 +18,7 @@ import minigrad
 from minigrad import kernels, plot
 from minigrad.errors import DataError
 from models import _loop, _run
-from models._run import real_number, start
+from models._run import start
 
 ROOT = Path(_run.__file__).parents[1]
 
@@ -167,29 +165,6 @@ def test_random_numbers_depend_on_seed_and_purpose_and_on_nothing_else(begin):
     assert draw("", "weights") == draw("--seed 0", "weights")
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1.5", "wide"])
-def test_a_number_outside_its_limits_is_refused(text):
-    read = real_number(above=0, most=1)
-    assert read("0.25") == 0.25 and read("1") == 1
-    with pytest.raises(argparse.ArgumentTypeError, match="larger than 0 and at most 1, got"):
-        read(text)
-    assert real_number(above=0)("1e9") == 1e9
-
-
-def test_a_lesson_prints_its_warnings_once_and_hides_no_other(begin, capsys):
-    def warn():
-        warnings.warn("on purpose", UserWarning, stacklevel=1)
-
-    with begin("--steps 3") as run:
-        for _ in range(2):
-            with run.lesson():
-                for _ in run.steps():
-                    warn()
-        with pytest.warns(UserWarning, match="on purpose"):
-            warn()
-    assert capsys.readouterr().out.count("UserWarning: on purpose") == 1
-
-
 # -- bad data ---------------------------------------------------------------------------------
 
 
@@ -286,7 +261,7 @@ def test_a_second_ctrl_c_ends_at_once_with_one_line(begin, tmp_path, capsys, how
 PROGRAM = '''
 """Sleeps."""
 import signal, time
-from models._run import real_number, start
+from models._run import start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with start("fake", __doc__, steps=100_000, smoke_steps=1) as run:
     for step in run.steps():

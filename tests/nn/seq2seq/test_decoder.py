@@ -123,7 +123,7 @@ def test_scheduled_sampling_tosses_a_coin_for_each_row_and_step():
     assert own.mean(axis=0).std() < 0.15 and own.mean(axis=1).std() < 0.04
 
 
-@pytest.mark.parametrize("kind", ["plain", "normed"])
+@pytest.mark.parametrize("kind", ["plain", "luong", "scaled"])
 def test_greedy_ends_and_pads(small, kind):
     """Each row as if it were alone; zeros, and the state of its end, behind its EOS."""
     encoder, decoder = small.build(kind)
@@ -307,3 +307,79 @@ def test_helpers_refuse_bad_arguments():
         with pytest.raises(error) as caught:
             make()
         assert word in str(caught.value), caught.value
+
+
+# -- the short cuts -----------------------------------------------------------------------------
+
+
+def test_greedy_in_one_call_is_greedy_step_by_step(pair, small):
+    """Under no_grad LSTMs have a kernel for it; where a graph is recorded nobody has."""
+    encoder, decoder = pair
+    for parameter in [*encoder.parameters(), *decoder.parameters()]:
+        parameter.data = 2 * parameter.array
+    x, lengths, _, _ = small.batch(12, n=40)
+    begun = small.begun(encoder, decoder, x, lengths)
+    for kernel in ("numba", "numpy"):
+        with mg.kernels.use(kernel):
+            slow = decoder(seq2seq.Greedy(2, 3), *begun, max_steps=6)
+            with mg.no_grad():
+                fast = decoder(seq2seq.Greedy(2, 3), *begun, max_steps=6)
+        np.testing.assert_array_equal(fast.ids, slow.ids)
+        np.testing.assert_array_equal(fast.lengths, slow.lengths)
+        np.testing.assert_allclose(fast.logits.numpy(), slow.logits.numpy(), rtol=1e-9, atol=1e-12)
+        for a, b in zip(fast.state, slow.state, strict=True):
+            for x_, y_ in zip(*(s if type(s) is tuple else (s,) for s in (a, b)), strict=True):
+                np.testing.assert_allclose(x_.numpy(), y_.numpy(), rtol=1e-9, atol=1e-12)
+        assert slow.logits.requires_grad and not fast.logits.requires_grad
+
+
+def test_it_is_one_call(small, monkeypatch):
+    """Plain LSTMs do not take single steps under no_grad; with attention they have to."""
+    def read(*args):
+        raise AssertionError("a single step was taken")
+
+    for kind, steps in {"plain": False, "luong": True}.items():
+        encoder, decoder = small.build(kind)
+        x, lengths, _, _ = small.batch(0)
+        begun = small.begun(encoder, decoder, x, lengths)
+        monkeypatch.setattr(seq2seq.Decoder, "read", read)
+        with mg.no_grad():
+            if steps:
+                with pytest.raises(AssertionError, match="single step"):
+                    decoder(seq2seq.Greedy(0, 1), *begun, max_steps=3)
+            else:
+                decoder(seq2seq.Greedy(0, 1), *begun, max_steps=3)
+
+
+@pytest.mark.parametrize("kernel", ["numba", "numpy"])
+def test_many_rows_sorted_and_put_back(small, kernel):
+    """70 sequences, layers against cells with the same weights: outputs, states, gradients."""
+    layered, celled = small.build(), small.build(cells=True)
+    for ours, theirs in zip(layered, celled, strict=True):
+        theirs.load_state_dict(ours.state_dict())
+    batch = small.batch(13, n=70, s=9, t=8)
+    results = []
+    for encoder, decoder in (layered, celled):
+        with mg.kernels.use(kernel):
+            outputs, state = encoder(*batch[:2])
+            said = decoder(_teacher(batch), state)
+            loss = seq2seq.sequence_loss(said.logits, *batch[2:])
+            (loss + (outputs * outputs).mean() + said.state[0][1].mean()).backward()
+        parts = [part for pair in (*state, *said.state) for part in pair]
+        grads = [p.grad for module in (encoder, decoder) for p in module.parameters()]
+        results.append([outputs, *parts, said.logits, loss, *grads])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-9, atol=1e-13)
+
+
+def test_the_order_of_rows():
+    """Each block of 32 falls from long to short, and all blocks are alike."""
+    from minigrad.kernels import loops
+    from minigrad.nn.seq2seq.encoder import long_first
+
+    lengths = np.random.default_rng(0).integers(1, 50, 100)
+    order = long_first(lengths)
+    assert sorted(order) == list(range(100)) and loops.BLOCK == 32
+    blocks = np.split(lengths[order], [25, 50, 75])
+    assert all((np.diff(block) <= 0).all() for block in blocks)
+    assert np.ptp([block.mean() for block in blocks]) < 1.5
