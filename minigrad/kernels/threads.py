@@ -8,7 +8,8 @@ whatever the other ranges are, so the bits do not depend on the thread count.
 
 How work is handed over is told in handover.py.  Linux likes to wake a thread on the core of
 whoever woke it, where it then waits until the caller has done its own part; so each thread
-is told to keep off the caller's core.
+is woken off the caller's core.  Kept there for longer, the two would meet on one core
+whenever other work drives the caller away from its own.
 """
 
 from __future__ import annotations
@@ -44,17 +45,18 @@ class _Worker:
         self._wake.acquire()
         self._asleep = False
         self._work: Any = None  # a function and its arguments
-        self._off = -1  # the core it keeps off
+        self._kept_off = False  # whether it may not run on all cores
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._loop, daemon=True, name="minigrad")
         self._thread.start()
 
-    def keep_off(self, core: int) -> None:
-        """Let the thread run on any core of the process but this one."""
-        if core != self._off and len(_cores) > 1:
-            self._off = core
+    def _wake_off(self, core: int) -> None:
+        """Wake the thread on any core of the process but this one."""
+        if core >= 0 and len(_cores) > 1:
+            self._kept_off = True
             with suppress(OSError):  # a container may forbid it
                 os.sched_setaffinity(self._thread.native_id or 0, _cores - {core})
+        self._wake.release()
 
     def _loop(self) -> None:
         while True:
@@ -63,6 +65,10 @@ class _Worker:
                 if self._work is None:
                     self._wake.acquire()
                 self._asleep = False
+                if self._kept_off:  # from now on it may go where other work leaves it room
+                    self._kept_off = False
+                    with suppress(OSError):
+                        os.sched_setaffinity(0, _cores)
                 continue
             (function, args), self._work = self._work, None
             try:
@@ -71,11 +77,11 @@ class _Worker:
                 self.error = error
             function = args = None  # keep no array alive while waiting
 
-    def begin(self, function: Any, args: tuple[Any, ...]) -> None:
-        """Hand work over; the thread may be looking on, or asleep."""
+    def begin(self, function: Any, args: tuple[Any, ...], core: int) -> None:
+        """Hand work over; the thread may be looking on, or asleep.  core: the caller's, or -1."""
         self._work = function, args
         if self._asleep and self._wake.locked():
-            self._wake.release()
+            self._wake_off(core)
 
 
 class _Team:
@@ -100,9 +106,7 @@ class _Team:
         self.ticket = ticket = self.ticket % 0x7FFFFFFF + 1
         shared, board = kernel.shared, self.board
         for worker in helpers:
-            if core >= 0:
-                worker.keep_off(core)
-            worker.begin(shared, (board, ticket, False, pieces, each, rows, *args))
+            worker.begin(shared, (board, ticket, False, pieces, each, rows, *args), core)
         finished = shared(board, ticket, True, pieces, each, rows, *args)
         while not finished:
             for worker in helpers:

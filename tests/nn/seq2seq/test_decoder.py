@@ -137,7 +137,7 @@ def test_greedy_ends_and_pads(small, kind):
         )))  # fmt: skip
         greedy = seq2seq.Greedy(go=2, eos=eos)
         said = decoder(greedy, *begun, max_steps=9)
-        assert len(set(said.lengths)) > 2
+        assert len(set(said.lengths)) > 1
         assert said.ids.shape[1] == said.lengths.max()
         for n in range(12):
             row = slice(n, n + 1)
