@@ -10,8 +10,8 @@
         optimizer.step()
         schedule.step()
 
-The formulas are TensorFlow's, the names PyTorch's.  What could not be right (a parameter
-without a gradient, a gradient with a NaN) is refused by name before anything is changed.
+The formulas are TensorFlow's, the names PyTorch's.  A parameter without a gradient is refused
+by name before anything is changed; so is, by clipping, a gradient with a NaN or an infinity.
 """
 
 from .clip import ClipReport, clip_each_grad_norm_, clip_grad_norm_, clip_grad_value_
