@@ -93,7 +93,7 @@ def exact_match_picture(
         loss.plot(losses[name], color=color, lw=0.5, label=label)
     match.set_ylim(0, 1.04)
     match.set_ylabel("exact match (fraction of fresh sequences)")
-    match.legend(loc="center right", fontsize=8)
+    match.legend(loc="lower right", fontsize=8)
     loss.set_yscale("log")
     loss.set_ylabel("loss (nats a number)")
     loss.legend(loc="lower left", fontsize=8)
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ),
             "attention": plot.alignments(
                 in_the_end,
-                title="Each number written looks at the even number it is, once on either pass",
+                title="Each number looks at the even number that it is, on either pass",
             ),
         }
         run.finish(

@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 SMOKE_STEPS = 10
 CHANNELS = 32, 64
 WINDOW, HIDDEN, CLASSES = 5, 1024, 10
-FLAT = 7 * 7 * CHANNELS[1]
 DROP = 0.5
 RATE = 1e-4
 REPORT = 100  # steps between two looks at the validation images
@@ -82,12 +81,18 @@ VARIANTS = {
 class CNN(nn.Module):
     """Two convolutions with relu and pooling, two dense layers.  Images are (N, 28, 28, 1)."""
 
-    def __init__(self, generator: np.random.Generator, dropout: np.random.Generator) -> None:
+    def __init__(
+        self,
+        generator: np.random.Generator,
+        dropout: np.random.Generator,
+        channels: tuple[int, int] = CHANNELS,
+        hidden: int = HIDDEN,
+    ) -> None:
         settings: dict[str, Any] = {"padding": "same", "activation": "relu", "pool": 2}
-        self.conv1 = nn.Conv2d(1, CHANNELS[0], WINDOW, generator=generator, **settings)
-        self.conv2 = nn.Conv2d(*CHANNELS, WINDOW, generator=generator, **settings)
-        self.dense1 = nn.Linear(FLAT, HIDDEN, generator=generator)
-        self.dense2 = nn.Linear(HIDDEN, CLASSES, generator=generator)
+        self.conv1 = nn.Conv2d(1, channels[0], WINDOW, generator=generator, **settings)
+        self.conv2 = nn.Conv2d(*channels, WINDOW, generator=generator, **settings)
+        self.dense1 = nn.Linear(7 * 7 * channels[1], hidden, generator=generator)
+        self.dense2 = nn.Linear(hidden, CLASSES, generator=generator)
         self.dropout = nn.Dropout(DROP, generator=dropout)
         for layer in (self.conv1, self.conv2, self.dense1, self.dense2):
             weight, bias = layer.weight, layer.bias
@@ -102,7 +107,7 @@ class CNN(nn.Module):
     def forward(self, images: Any) -> mg.Tensor:
         """images (N, 28, 28, 1), ink from 0 to 1 -> logits (N, 10)."""
         _, maps = self.maps(images)
-        hidden = mg.relu(self.dense1(maps.reshape(len(images), FLAT)))
+        hidden = mg.relu(self.dense1(maps.reshape(len(images), -1)))
         return self.dense2(self.dropout(hidden))
 
 
@@ -176,41 +181,39 @@ def filters_figure(before: np.ndarray, after: np.ndarray) -> Figure:
     """The first layer's filters before and after training; (5, 5, 1, 32) each."""
     moved = np.linalg.norm(after - before) / np.linalg.norm(before)
     figure = _plots.new_figure(
-        f"The first filters: training moved them by {moved:.0%} of their length", 5.0
+        f"The first filters: training moved them by {moved:.0%} of their length", 4.0
     )
-    halves = figure.subfigures(2, 1)
+    halves = figure.subfigures(1, 2)
     limit = np.abs(after).max()
     for half, weights, name in zip(halves, (before, after), ("before training", "after")):
         half.suptitle(name, fontsize=10)
-        panels = half.subplots(2, CHANNELS[0] // 2)
+        panels = half.subplots(4, CHANNELS[0] // 4)
         for k, axes in enumerate(panels.ravel()):
             drawn = axes.imshow(weights[:, :, 0, k], cmap="RdBu", vmin=-limit, vmax=limit)
             axes.set_axis_off()
-        half.colorbar(drawn, ax=panels, fraction=0.02, label="weight")
+        half.colorbar(drawn, ax=panels, fraction=0.03, label="weight (blue: ink, red: paper)")
     return figure
 
 
 def maps_figure(image: np.ndarray, maps: Sequence[np.ndarray], label: int) -> Figure:
     """What both layers make of one image (28, 28); maps: (14, 14, 32) and (7, 7, 64)."""
-    dark = [float((m.max(axis=(0, 1)) <= 0).mean()) for m in maps]
     figure = _plots.new_figure(
-        f"A test image of a {label} and what the layers make of it\n"
-        f"({dark[0]:.0%} and {dark[1]:.0%} of the maps see nothing in it)",
-        6.4,
-    )
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 3.4])
+        f"A test image of a {label}: strokes are left of it after the first layer, "
+        "parts after the second", 4.6,
+    )  # fmt: skip
+    left, *halves = figure.subfigures(1, 3, width_ratios=[1, 2, 2])
     axes = left.subplots()
     axes.imshow(image, cmap="Greys")
     axes.set_title("28 x 28", fontsize=10)
     axes.set_axis_off()
-    halves = right.subfigures(2, 1)
-    for half, m, name in zip(halves, maps, ("32 maps of 14 x 14", "64 maps of 7 x 7")):
-        half.suptitle(f"{name}, after relu and pooling (dark: large)", fontsize=10)
-        rows = 2 if m.shape[-1] == CHANNELS[0] else 4
-        for k, panel in enumerate(half.subplots(rows, m.shape[-1] // rows).ravel()):
+    for half, m, rows in zip(halves, maps, (4, 8)):
+        size, _, count = m.shape
+        half.suptitle(f"{count} maps of {size} x {size} after relu and pooling", fontsize=10)
+        for k, panel in enumerate(half.subplots(rows, count // rows).ravel()):
             panel.imshow(m[:, :, k], cmap="Greys", vmin=0, vmax=m.max())
             panel.set_xticks([])
             panel.set_yticks([])
+    figure.supxlabel("dark: large; all maps of a layer on one scale", fontsize=9)
     return figure
 
 

@@ -167,7 +167,9 @@ def _largest(twin: Any, result: int) -> Any:
 
 
 # ``which`` is no output to be compared: where two cells are equal but for rounding, either wins
-@kernel(twin=conv2d_forward_twin, outputs=("y",), magnitude=_largest(conv2d_forward_twin, 7))
+@kernel(
+    twin=conv2d_forward_twin, outputs=("y",), magnitude=_largest(conv2d_forward_twin, 7), pieces=4,
+)  # fmt: skip
 def conv2d_forward(
     x: Any, w: Any, bias: Any, relu: bool, window: Any, groups: int, pool: Any, y: Any, which: Any,
     start: int, stop: int,
@@ -204,7 +206,7 @@ def conv2d_forward(
 
 @kernel(
     twin=conv2d_input_gradient_twin, outputs=("dx",),
-    magnitude=_largest(conv2d_input_gradient_twin, 8),
+    magnitude=_largest(conv2d_input_gradient_twin, 8), pieces=4,
 )  # fmt: skip
 def conv2d_input_gradient(
     g: Any, y: Any, which: Any, relu: bool, w: Any, window: Any, groups: int, pool: Any, dx: Any,
@@ -272,7 +274,7 @@ def conv2d_input_gradient(
 
 @kernel(
     twin=conv2d_weight_gradient_twin, outputs=("dw",),
-    magnitude=_largest(conv2d_weight_gradient_twin, 8),
+    magnitude=_largest(conv2d_weight_gradient_twin, 8), pieces=4,
 )  # fmt: skip
 def conv2d_weight_gradient(
     x: Any, g: Any, y: Any, which: Any, relu: bool, window: Any, groups: int, pool: Any, dw: Any,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 
 from . import panels, tile
@@ -32,10 +33,50 @@ def _terms(
     return np.abs(a.T if a_turned else a) @ np.abs(b.T if b_turned else b)
 
 
-_WORTH_PACKING = 128  # rows that pass over a panel; fewer read it where it is
-_DEPTH = 256  # rows of a panel that is packed: with 128 bytes in each it fills most of the L1 cache
-_ROWS_TOGETHER = 64  # rows of A that pass over one panel after another while they are in cache
+_FEW = 128  # rows that pass over a panel; fewer read it where it is
+_DEPTH = 256  # rows of a panel at a time: with 128 bytes in each it fills most of the L1 cache
+_PAGES = 64  # the same where each row is in a page of its own: processors fetch ahead in so many
+_TOGETHER = 64  # rows of A that pass over one panel after another while they are in cache
 _PACKED = 1 << 18  # bytes of panels that are packed at a time: a part of the L2 cache
+
+
+@numba.njit(nogil=True)
+def _pass_over(
+    a: Any, a_start: int, a_row: int, a_column: int, b: Any, b_start: int, packed: Any, few: bool,
+    shift: Any, last_shift: Any, c: Any, row: int, rows: int, begin: int, end: int, last: Any,
+    last_row: int, first: bool, depth: int, apart: int,
+) -> None:  # fmt: skip
+    """Some rows of A over the panels of columns begin to end, one after another.
+
+    b_start: where in b the rows of the panels begin, if they are read there; packed: else the
+    panels, ``apart`` from one to the next; last: results of a ragged last panel; first: whether
+    nothing but the bias is there to be added to.
+    """
+    step = tile.width(c.dtype)
+    columns = c.shape[1]
+    onto = not first or shift.size > 0
+    for p in range((end - begin + step - 1) // step):
+        left = begin + p * step
+        c_start = row * columns + left
+        d, d_start, d_row = (shift, left, 0) if first else (c.ravel(), c_start, columns)
+        if left + step > end:
+            d, d_start, d_row = last.ravel(), last_row * step, step
+            if first:
+                d, d_start, d_row = last_shift, 0, 0
+            tile.column_of_blocks(
+                a, a_start, packed, p * apart, last, last_row * step, a_row, a_column,
+                step, step, depth, rows, onto, d, d_start, d_row,
+            )  # fmt: skip
+        elif few:
+            tile.column_of_blocks(
+                a, a_start, b, b_start + left, c, c_start, a_row, a_column,
+                columns, columns, depth, rows, onto, d, d_start, d_row,
+            )  # fmt: skip
+        else:
+            tile.column_of_blocks(
+                a, a_start, packed, p * apart, c, c_start, a_row, a_column,
+                step, columns, depth, rows, onto, d, d_start, d_row,
+            )  # fmt: skip
 
 
 @kernel(twin=matmul_twin, outputs=("c",), magnitude=_terms)
@@ -51,58 +92,48 @@ def matmul(
         start, stop = 0, c.shape[0]
     rows = stop - start
     depth = a.shape[0] if a_turned else a.shape[1]
-    a_row, a_column = (1, a.shape[1]) if a_turned else (a.shape[1], 1)
     if depth == 0:
         c[start:stop, left:right] = 0
         if bias.size:
             c[start:stop, left:right] += bias[left:right]
-    # rows of b that are a page apart push one another out of the cache
-    few = rows < _WORTH_PACKING and columns * c.itemsize < 4096 and not b_turned
+    # what sums are made of must not depend on start and stop
+    few = c.shape[0] < _FEW and not b_turned
+    deep = min(depth, _PAGES if few and columns * c.itemsize >= 4096 else _DEPTH)
+    apart = deep * step
+    count = min(_PACKED // (apart * c.itemsize + 1), (right - left + step - 1) // step)
+    packed = np.empty(max(count, 1) * apart, c.dtype)
     ragged = columns % step if left < right == columns else 0
-    deep = min(depth, _DEPTH)
-    count = min(_PACKED // (deep * step * c.itemsize + 1), (right - left + step - 1) // step)
-    packed = np.empty(max(count, 1) * deep * step, c.dtype)
-    together = max(count, 1) * step
-    last = np.empty((rows, step if ragged else 0), c.dtype)  # results of a ragged last panel
-    last_bias = np.zeros(step, c.dtype)
-    flat, shift = c.ravel(), bias.copy()  # of one type, also where the bias is read-only
-    if bias.size and ragged:
-        last_bias[:ragged] = bias[columns - ragged :]
-    for k in range(0, depth, _DEPTH):
-        chunk = min(_DEPTH, depth - k)
-        onto = k > 0 or bias.size > 0
-        for begin in range(left, right, together):
-            end = min(begin + together, right)
+    last = np.empty((rows, step if ragged else 0), c.dtype)
+    shift, last_shift = bias.copy(), np.zeros(step, c.dtype)  # of one type: bias may be read-only
+    for j in range(ragged if bias.size else 0):
+        last_shift[j] = bias[columns - ragged + j]
+    side = np.empty((deep if a_turned else 0, _TOGETHER), c.dtype)
+    for k in range(0, depth, max(deep, 1)):
+        chunk = min(deep, depth - k)
+        for begin in range(left, right, max(count, 1) * step):
+            end = min(begin + max(count, 1) * step, right)
             alone = (end - begin) // step if few else 0  # panels that stay in b
             panels.pack_panels(
                 b, b_turned, k, chunk, begin + alone * step, end - begin - alone * step, packed,
-                alone * deep * step, deep * step,
+                alone * apart, apart,
             )  # fmt: skip
-            for i in range(0, rows, _ROWS_TOGETHER):
-                several = min(_ROWS_TOGETHER, rows - i)
-                a_start = (start + i) * a_row + k * a_column
-                for p in range((end - begin + step - 1) // step):
-                    first = begin + p * step
-                    c_start = (start + i) * columns + first
-                    d, d_start, d_row = (flat, c_start, columns) if k > 0 else (shift, first, 0)
-                    if first + step > right:
-                        d, d_start, d_row = (last.ravel(), i * step, step)
-                        if k == 0:
-                            d, d_start, d_row = last_bias, 0, 0
-                        tile.column_of_blocks(
-                            a, a_start, packed, p * deep * step, last, i * step, a_row, a_column,
-                            step, step, chunk, several, onto, d, d_start, d_row,
-                        )  # fmt: skip
-                    elif few:
-                        tile.column_of_blocks(
-                            a, a_start, b, k * columns + first, c, c_start, a_row, a_column,
-                            columns, columns, chunk, several, onto, d, d_start, d_row,
-                        )  # fmt: skip
-                    else:
-                        tile.column_of_blocks(
-                            a, a_start, packed, p * deep * step, c, c_start, a_row, a_column,
-                            step, columns, chunk, several, onto, d, d_start, d_row,
-                        )  # fmt: skip
+            for i in range(0, rows, _TOGETHER):
+                several = min(_TOGETHER, rows - i)
+                if a_turned:
+                    for x in range(chunk):
+                        source, target = a[k + x, start + i : start + i + several], side[x]
+                        for y in range(source.size):
+                            target[y] = source[y]
+                    _pass_over(
+                        side, 0, 1, _TOGETHER, b, k * columns, packed, few, shift, last_shift, c,
+                        start + i, several, begin, end, last, i, k == 0, chunk, apart,
+                    )  # fmt: skip
+                else:
+                    _pass_over(
+                        a, (start + i) * depth + k, depth, 1, b, k * columns, packed, few, shift,
+                        last_shift, c, start + i, several, begin, end, last, i, k == 0, chunk,
+                        apart,
+                    )  # fmt: skip
     for i in range(rows if depth else 0):
         for j in range(ragged):
             c[start + i, columns - ragged + j] = last[i, j]

@@ -47,6 +47,7 @@ class Kernel:
         outputs: tuple[str, ...],
         build: Callable[[Any], Any] = lambda function: function,
         magnitude: Callable[..., np.ndarray] | None = None,
+        pieces: int = 1,
     ) -> None:
         code = twin.__code__
         self.names = code.co_varnames[: code.co_argcount]
@@ -54,6 +55,7 @@ class Kernel:
         self.function = function
         self.build = build
         self.magnitude = magnitude
+        self.pieces = pieces
         self.twin = twin
         self.outputs = tuple(self.names.index(name) for name in outputs)
         self.__doc__ = twin.__doc__
@@ -179,10 +181,13 @@ def kernel(
     outputs: tuple[str, ...],
     fastmath: set[str] | bool = False,
     magnitude: Callable[..., np.ndarray] | None = None,
+    pieces: int = 1,
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Decorator: compile a function lazily (cached on disk) and pair it with its twin.
 
     magnitude: function of the same arguments, for comparing the two; see :func:`compare`.
+    pieces: into how many each thread's share of the rows is cut, where a kernel loses little by
+    it: a thread that other work holds up then leaves some to the others.
     The compiled function releases the GIL, so that several threads can run it at once.
     """
 
@@ -194,7 +199,7 @@ def kernel(
         return fast
 
     def register(function: Callable[..., Any]) -> Kernel:
-        pair = Kernel(function, twin, outputs, build, magnitude)
+        pair = Kernel(function, twin, outputs, build, magnitude, pieces)
         registry[pair.name] = pair
         return pair
 

@@ -95,13 +95,14 @@ class _Team:
 
     def run(self, kernel: Kernel, rows: int, pieces: int, each: int, args: tuple[Any, ...]) -> None:
         """The caller and the threads take pieces until none is left."""
+        helpers_wanted = min(pieces, _count) - 1
         from . import handover
 
         if self.board is None:
             self.board = handover.new_board()
-        while len(self.workers) < pieces - 1:
+        while len(self.workers) < helpers_wanted:
             self.workers.append(_Worker())
-        helpers = self.workers[: pieces - 1]
+        helpers = self.workers[:helpers_wanted]
         core = _current_core() if _current_core is not None else -1
         self.ticket = ticket = self.ticket % 0x7FFFFFFF + 1
         shared, board = kernel.shared, self.board
@@ -159,7 +160,7 @@ def run_rows(kernel: Kernel, rows: int, grain: int, *args: Any) -> None:
 def _run_rows(kernel: Kernel, rows: int, grain: int, args: tuple[Any, ...]) -> None:
     global _team
     grain = max(grain, 1)
-    pieces, align = min(_count, rows // grain), min(_ALIGN, grain)
+    pieces, align = min(_count * kernel.pieces, rows // grain), min(_ALIGN, grain)
     each = -(-rows // (pieces * align)) * align
     pieces = -(-rows // each)
     if pieces < 2 or not _in_use.acquire(blocking=False):

@@ -45,7 +45,7 @@ def alignments(
     columns = min(columns, len(maps))
     rows = -(-len(maps) // columns)
     tallest = max(each.weights.shape[0] for each in maps)
-    height = rows * min(max(1.2 + 0.15 * tallest, 2.6), 5.0) + 0.5
+    height = rows * min(max(1.2 + 0.15 * tallest, 2.6), 3.6) + 0.5
     figure = _canvas.new_figure(title or _sharpness(maps[-1]), height)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, each in zip(grid.flat, maps):

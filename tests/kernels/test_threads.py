@@ -101,13 +101,13 @@ def test_threads_do_take_part(thread_count):
     seen = set()
     begin = threads._Worker.begin
 
-    def watched(self, function, args):
+    def watched(self, function, args, core):
         def run(*args):
             before = args[6].copy()
             function(*args)
             seen.add(bool((before != args[6]).any()))
 
-        begin(self, run, args)
+        begin(self, run, args, core)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads._Worker, "begin", watched)

@@ -44,6 +44,7 @@ def test_a_tree_with_its_alignment():
     best = [(((0, 0.5), (1, 0))), (((1, 0), (2, 0))), (((2, 0), (3, 0)))]
     assert len({lines[each] for each in best}) == 1
     assert lines[((0, 0.5), (1, 1))] not in {lines[best[0]], lines[((1, 0), (2, 1))]}  # died out
+    assert lines[((1, 0), (2, 1))] != lines[best[0]]
     assert "step" in tree.get_xlabel() and "rank" in tree.get_ylabel()
     assert len(plot.save.__doc__) and figure.get_size_inches()[0] * figure.dpi >= 1200
 
