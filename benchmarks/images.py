@@ -103,9 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{'batch ' + str(options.batch):{width}}  {'us':>9}  GFLOP/s   peak   GB/s  bytes")
     for name, work in works.items():
         flops, moved = per_second(name)
-        line = f"{name:{width}}  {report[name].quartiles[1]:9.1f}  {flops / 1e9:7.1f}  {flops / peak:5.1%}"
+        line = f"{name:{width}}  {report[name].quartiles[1]:9.1f}"
+        line += f"  {flops / 1e9:7.1f}  {flops / peak:5.1%}" if work.operations else " " * 16
         print(line + (f"  {moved / 1e9:5.1f}  {moved / copied:5.1%}" if work.moved else ""))
-    print(f"threads: {mg.get_num_threads()}; other work kept {max(report.machine['busy_cores']):.1f} cores busy")
+    busy = max(report.machine["busy_cores"])
+    print(f"threads: {mg.get_num_threads()}; other work kept {busy:.1f} cores busy")
     if options.json:
         shares = {name: {"of_peak": per_second(name)[0] / peak,
                          "of_copy": per_second(name)[1] / copied} for name in works}  # fmt: skip
