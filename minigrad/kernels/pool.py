@@ -111,8 +111,9 @@ def _add_where_chosen(g: Any, which: Any, cell: int, out: Any) -> None:
     """out += g where which = cell."""
     zero = g.dtype.type(0)
     for k in range(out.size):
-        value = g[k]
-        out[k] += value if which[k] == cell else zero
+        value, before, number = g[k], out[k], which[k]
+        gift = value if number == cell else zero
+        out[k] = before + gift
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
