@@ -106,16 +106,6 @@ def _cut(position: int, stride: int, before: int, size: int, length: int) -> Any
     return begin, max(-begin, 0), min(length - begin, size)
 
 
-@numba.njit(nogil=True, error_model="numpy")
-def _add_where_chosen(g: Any, which: Any, cell: int, out: Any) -> None:
-    """out += g where which = cell."""
-    zero = g.dtype.type(0)
-    for k in range(out.size):
-        value, before, number = g[k], out[k], which[k]
-        gift = value if number == cell else zero
-        out[k] = before + gift
-
-
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
 def _add_times(x: Any, factor: Any, out: Any) -> None:
     """out += factor * x."""
@@ -147,18 +137,21 @@ def max_pool2d_forward(x: Any, window: Any, y: Any, which: Any, start: int, stop
 def max_pool2d_backward(g: Any, which: Any, window: Any, dx: Any, start: int, stop: int) -> None:
     size_h, size_w, stride_h, stride_w, top, left = window
     kind = which.dtype.type
+    channels = dx.shape[3]
+    row_of_g = np.empty(g.shape[2] * channels, g.dtype)  # what comes from one cell
     for n in range(start, stop):
         dx[n] = 0
         for i in range(g.shape[1]):
             row, low_i, high_i = _cut(i, stride_h, top, size_h, dx.shape[1])
-            for j in range(g.shape[2]):
-                column, low_j, high_j = _cut(j, stride_w, left, size_w, dx.shape[2])
-                for a in range(low_i, high_i):
-                    for b in range(low_j, high_j):
-                        _add_where_chosen(
-                            g[n, i, j], which[n, i, j], kind(a * size_w + b),
-                            dx[n, row + a, column + b],
-                        )  # fmt: skip
+            for a in range(low_i, high_i):
+                for b in range(size_w):
+                    cell = kind(a * size_w + b)
+                    windows.where_chosen(g[n, i].ravel(), which[n, i].ravel(), cell, row_of_g)
+                    for j in range(g.shape[2]):
+                        column = j * stride_w - left + b
+                        if 0 <= column < dx.shape[2]:
+                            part = row_of_g[j * channels : (j + 1) * channels]
+                            loops.add(part, dx[n, row + a, column])
 
 
 @kernel(twin=avg_pool2d_forward_twin, outputs=("y",))
