@@ -196,7 +196,10 @@ IMAGE, WEIGHT = np.ones((50, 28, 28, 3)), np.ones((5, 5, 3, 32))
         ({"w": np.ones((5, 5, 1, 32)), "groups": 3}, ShapeError,
          r"the 32 output channels of weight \(axis 3 of .*\) do not fall into 3 groups"),
         ({"groups": 0}, ArgumentError, "groups must be a positive integer, got 0"),
-        ({"x": np.ones((28, 28, 3))}, ShapeError, r"x must be \(N, H, W, C\).*batch axis: x\[None\]"),
+        (
+            {"x": np.ones((28, 28, 3))}, ShapeError,
+            r"x must be \(N, H, W, C\).*batch axis: x\[None\]",
+        ),
         ({"x": np.ones((2, 28))}, ShapeError, r"x must be \(N, H, W, C\), got shape \(2, 28\)"),
         ({"x": np.ones((50, 28, 28, 3), int)}, DTypeError, "float32 or float64, got int64"),
         ({"x": np.ones((50, 28, 28, 3), np.float32)}, DTypeError, "x float32, weight float64"),
@@ -213,7 +216,8 @@ IMAGE, WEIGHT = np.ones((50, 28, 28, 3)), np.ones((5, 5, 3, 32))
         ({"pool": 0}, ArgumentError, "pool must be a positive integer"),
         ({"pool": 17}, ArgumentError, "at most 256 cells"),
         ({"dilation": 8}, ShapeError,
-         r"a window that reaches over 33 pixels does not fit into the 28 pixels and 0 of padding of "
+         r"a window that reaches over 33 pixels does not fit into the 28 pixels and 0 of padding "
+         r"of "
          r"x's height \(axis 1\)"),
     ],
 )  # fmt: skip
@@ -246,7 +250,8 @@ def test_explained_is_what_is_done(padding, capsys):
     """A one in each pixel in turn reaches the outputs that say they see it."""
     x = np.eye(7).reshape(7, 7, 1, 1)
     y = mg.conv2d(x, np.ones((3, 1, 1, 1)), stride=(2, 1), dilation=(2, 1),
-                  padding=padding if isinstance(padding, str) else (padding[0], (0, 0)))  # fmt: skip
+                  padding=padding if isinstance(padding, str) else (padding[0], (0, 0))
+                  )  # fmt: skip
     mg.explain_padding((7, 20), 3, stride=2, padding=padding, dilation=2)
     height = capsys.readouterr().out.split("width")[0]
     for out, seen in re.findall(r"output (\d+) sees rows (.*)", height):
