@@ -38,6 +38,10 @@ def touch_slowly(hits, turns, start, stop):
         hits[n] += 1 if total else 0
 
 
+def mark_start(starts, start, stop):
+    starts[start] = 1
+
+
 @compiled(("hits",))
 def fail_late(hits, start, stop):
     if start:
@@ -82,6 +86,18 @@ def test_every_row_is_done_once(thread_count, count):
         hits = np.zeros(rows, np.int64)
         kernels.run_rows(touch, rows, 2, hits)
         assert (hits == 1).all()
+
+
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_a_share_is_cut_into_as_many_pieces_as_the_kernel_likes(thread_count, pieces):
+    thread_count(2)
+    starts = np.zeros(64, np.int64)
+    kernel = Kernel(mark_start, mark_start, ("starts",), numba.njit(nogil=True), None, pieces)
+    kernels.run_rows(kernel, 64, 1, starts)
+    assert np.flatnonzero(starts).tolist() == list(range(0, 64, 64 // (2 * pieces)))
+    starts[:] = 0
+    kernels.run_rows(kernel, 64, 20, starts)  # no piece smaller than the grain
+    assert starts.sum() <= 3
 
 
 def test_threads_that_come_late_or_sleep_change_nothing(thread_count):
