@@ -106,7 +106,11 @@ def test_dropout_is_off_in_evaluation():
     assert model.training
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    ["as-written", *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS
+                     if name != "as-written")],
+)  # fmt: skip
 def test_smoke(variant, tmp_path):
     model_file.main(["--smoke", "--out", str(tmp_path), "--variant", variant])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
