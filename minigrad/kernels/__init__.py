@@ -3,7 +3,8 @@
 ``use("numba" | "numpy" | "check")`` chooses which of the two runs; ``load()`` gives all the
 pairs.  Kernels know no Tensor.  A new kernel is one module here: first the twin, which says
 in the clearest words what is computed, then the compiled form under ``@kernel(twin=...)``;
-and a line in the table below.
+and a line in the table below.  No kernel has the name of a module: importing the module would
+put it where the kernel is looked for.
 
 Axis letters in shapes: N batch, T time, D features in, H hidden, V vocabulary,
 C channels, K kernel or the inner size of a product.
@@ -35,10 +36,10 @@ _MODULES = {
     "dense": ("matmul",),
     "dropout": ("dropout_backward", "dropout_forward", "pcg64_state", "pcg64_stream"),
     "embedding": ("gather_rows", "ids_within", "scatter_add_rows"),
+    "greedy": ("lstm_greedy",),
     "gru": ("gru_backward", "gru_forward"),
     "layer_norm_lstm": ("layer_norm_lstm_backward", "layer_norm_lstm_forward"),
     "lstm": ("lstm_backward", "lstm_forward"),
-    "lstm_greedy": ("lstm_greedy",),
     "lstmp": ("lstmp_backward", "lstmp_forward"),
     "normalise": (
         "batch_constants", "batch_moments", "batch_norm_backward", "batch_norm_forward",
