@@ -5,7 +5,9 @@ The layers of the documents' network at their sizes: 5 x 5 convolutions 1 -> 32 
 same turns the limits are measured: the largest products of matrices that NumPy's BLAS and
 minigrad do here, and a copy of memory by as many threads.
 
-    peak   share of the faster of both products; a multiply-add counts two, a comparison one
+    peak   share of the faster of both products; a multiply-add counts two, a comparison one.
+           Through a pool most of the numbers that dx and dw would multiply by are zero and left
+           out, but count: there the share may be more than the whole.
     bytes  share of the copy, for what must at least be read and written
 """
 
@@ -59,6 +61,7 @@ def layer(batch: int, name: str, size: int, inputs: int, outputs: int) -> dict[s
     convolve = functools.partial(ops.conv2d, padding="same", activation="relu")
     y, (dx, dw, _) = convolve(x, w, bias)
     g = rng.standard_normal(y.shape, dtype=np.float32)
+    _, (dx_pooled, dw_pooled, _) = convolve(x, w, bias, pool=2)
     pooled, back = ops.max_pool2d(y)
     g_pooled = rng.standard_normal(pooled.shape, dtype=np.float32)
     products = 2 * y.size * w.size // outputs
@@ -67,6 +70,8 @@ def layer(batch: int, name: str, size: int, inputs: int, outputs: int) -> dict[s
         f"conv2d and pool {name}": Work(lambda: convolve(x, w, bias, pool=2), products),
         f"conv2d dx {name}": Work(lambda: dx(g), products),
         f"conv2d dw {name}": Work(lambda: dw(g), products),
+        f"conv2d and pool dx {name}": Work(lambda: dx_pooled(g_pooled), products),
+        f"conv2d and pool dw {name}": Work(lambda: dw_pooled(g_pooled), products),
         f"max_pool2d {name}": Work(
             lambda: ops.max_pool2d(y), 3 * pooled.size, y.nbytes + pooled.nbytes + pooled.size
         ),

@@ -51,6 +51,7 @@ _MODULES = {
     "rnn": ("rnn_backward", "rnn_forward"),
     "saturation": ("count_saturated",),
     "small": ("small_matmul", "sum_rows"),
+    "through_pool": ("pooled_input_gradient", "pooled_weight_gradient"),
     "update": (
         "adadelta", "adagrad", "adam", "clamp", "ftrl", "momentum", "rmsprop",
         "rmsprop_centered", "scale", "sgd", "squared_norm",

@@ -152,7 +152,7 @@ def conv2d_bias_gradient_twin(
         db[k] = dz.reshape(-1, g.shape[-1]).sum(axis=0)
 
 
-def _largest(twin: Any, result: int) -> Any:
+def largest(twin: Any, result: int) -> Any:
     """Sums of the terms' magnitudes, which rounding is relative to: the twin without signs."""
 
     def magnitude(*args: Any) -> np.ndarray:
@@ -168,7 +168,7 @@ def _largest(twin: Any, result: int) -> Any:
 
 # ``which`` is no output to be compared: where two cells are equal but for rounding, either wins
 @kernel(
-    twin=conv2d_forward_twin, outputs=("y",), magnitude=_largest(conv2d_forward_twin, 7), pieces=4,
+    twin=conv2d_forward_twin, outputs=("y",), magnitude=largest(conv2d_forward_twin, 7), pieces=4,
 )  # fmt: skip
 def conv2d_forward(
     x: Any, w: Any, bias: Any, relu: bool, window: Any, groups: int, pool: Any, y: Any, which: Any,
@@ -206,7 +206,7 @@ def conv2d_forward(
 
 @kernel(
     twin=conv2d_input_gradient_twin, outputs=("dx",),
-    magnitude=_largest(conv2d_input_gradient_twin, 8), pieces=4,
+    magnitude=largest(conv2d_input_gradient_twin, 8), pieces=4,
 )  # fmt: skip
 def conv2d_input_gradient(
     g: Any, y: Any, which: Any, relu: bool, w: Any, window: Any, groups: int, pool: Any, dx: Any,
@@ -274,7 +274,7 @@ def conv2d_input_gradient(
 
 @kernel(
     twin=conv2d_weight_gradient_twin, outputs=("dw",),
-    magnitude=_largest(conv2d_weight_gradient_twin, 8), pieces=4,
+    magnitude=largest(conv2d_weight_gradient_twin, 8), pieces=4,
 )  # fmt: skip
 def conv2d_weight_gradient(
     x: Any, g: Any, y: Any, which: Any, relu: bool, window: Any, groups: int, pool: Any, dw: Any,
@@ -326,7 +326,7 @@ def conv2d_weight_gradient(
 
 @kernel(
     twin=conv2d_bias_gradient_twin, outputs=("db",), fastmath=FASTMATH,
-    magnitude=_largest(conv2d_bias_gradient_twin, 3),
+    magnitude=largest(conv2d_bias_gradient_twin, 3),
 )  # fmt: skip
 def conv2d_bias_gradient(g: Any, y: Any, relu: bool, db: Any, start: int, stop: int) -> None:
     channels = db.shape[1]

@@ -8,11 +8,24 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from . import tile
+
+
+@numba.njit(nogil=True)
+def aligned(size: int, like: Any) -> Any:
+    """Zeros (size,) of the dtype of ``like`` that begin where a vector does in memory.
+
+    A vector that lies across two lines of the cache costs two loads.
+    """
+    lanes = tile.VECTOR_BYTES // like.itemsize
+    memory = np.zeros(size + lanes, like.dtype)
+    first = -(memory.ctypes.data // like.itemsize) % lanes
+    return memory[first : first + size]
 
 
 @intrinsic
@@ -90,3 +103,19 @@ def pack_panels(
         row = b[first + j, k : k + depth]
         for i in range(deep if j < wide else 0, depth):
             panels[place + i * step] = row[i]
+
+
+@numba.njit(nogil=True)
+def turn(b: Any, first: int, c: Any) -> None:
+    """c (M, P) = the transpose of columns first to first + M of b (P, K); both C-contiguous."""
+    rows, columns = c.shape
+    lanes = tile.width(b.dtype) // tile.VECTORS
+    flat = c.ravel()
+    deep, wide = rows - rows % lanes, columns - columns % lanes
+    for j in range(columns):
+        if j % lanes == 0 and j < wide:
+            for i in range(0, deep, lanes):
+                place = j * b.shape[1] + first + i
+                _transpose(b, place, b.shape[1], flat, i * columns + j, columns)
+        for i in range(deep if j < wide else 0, rows):
+            flat[i * columns + j] = b[j, first + i]

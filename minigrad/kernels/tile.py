@@ -65,14 +65,15 @@ def _spread(builder: Any, number: Any, vector: Any) -> Any:
     return builder.shuffle_vector(first, first, lanes)
 
 
-def _block(rows: int, scattered: bool = False) -> Any:
-    """Intrinsic for one block: C[rows, width] = A[rows, depth] @ B[depth, width].
+def _block(rows: int, scattered: str = "", vectors: int = VECTORS) -> Any:
+    """Intrinsic for one block, ``vectors`` wide: C[rows, width] = A[rows, depth] @ B[depth, width].
 
     Each operand is an array and the offset of the block's first number in its memory; then
     come the numbers from one row of A to the next, one column of A to the next, one row of
     B to the next and one row of C to the next.  Columns of B and C are contiguous.
-    scattered: A is no matrix in memory, but A[i, k] is at the place a_row[i] + a_column[k]
-    from a_start on: two tables (intp) instead of the two distances.
+    scattered: "A" if A is no matrix in memory, but A[i, k] is at the place a_row[i] + a_column[k]
+    from a_start on: two tables (intp) instead of the two distances; "B" if row k of B is b_row[k]
+    from b_start on.
     onto: whether the product is added to something: to D, given like C but with a row distance
     of its own (0 for one row that all share, a bias), when the block's own sums are done: sums
     of sums round less than one long chain.
@@ -85,14 +86,15 @@ def _block(rows: int, scattered: bool = False) -> Any:
         d_start: Any, d_row: Any,
     ) -> Any:  # fmt: skip
         n = types.intp
-        of_a = (a_row, a_column) if scattered else (n, n)
-        signature = types.void(a, n, b, n, c, n, *of_a, n, n, n, types.boolean, d, n, n)
+        of_a = (a_row, a_column) if scattered == "A" else (n, n)
+        of_b = b_row if scattered == "B" else n
+        signature = types.void(a, n, b, n, c, n, *of_a, of_b, n, n, types.boolean, d, n, n)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             element = sig.args[0].dtype
             size = element.bitwidth // 8
             vector = ir.VectorType(context.get_data_type(element), VECTOR_BYTES // size)
-            lanes = range(0, VECTORS * vector.count, vector.count)
+            lanes = range(0, vectors * vector.count, vector.count)
             intp = context.get_value_type(types.intp)
             a_row, a_column, b_row, c_row, depth, onto = args[6:12]
 
@@ -114,7 +116,7 @@ def _block(rows: int, scattered: bool = False) -> Any:
             def vector_at(pointer: Any, lane: int) -> Any:
                 return builder.bitcast(moved(pointer, intp(lane)), vector.as_pointer())
 
-            if scattered:
+            if scattered == "A":
                 a_rows = [moved(start(0), entry(6, intp(r))) for r in range(rows)]
             else:
                 a_rows = [moved(start(0), intp(r), a_row) for r in range(rows)]
@@ -125,8 +127,8 @@ def _block(rows: int, scattered: bool = False) -> Any:
                 builder.store(ir.Constant(vector, [0.0] * vector.count), slot)
             with cgutils.for_range(builder, depth) as loop:
                 k = loop.index
-                to_k = entry(7, k) if scattered else builder.mul(k, a_column)
-                b_k = moved(b_rows, k, b_row)
+                to_k = entry(7, k) if scattered == "A" else builder.mul(k, a_column)
+                b_k = moved(b_rows, entry(8, k)) if scattered == "B" else moved(b_rows, k, b_row)
                 b = [builder.load(vector_at(b_k, lane), align=size) for lane in lanes]
                 for row, slots in zip(a_rows, sums):
                     one = builder.load(moved(row, to_k))
@@ -158,8 +160,11 @@ _full_block = _block(ROWS)
 _half_block = _block(ROWS // 2)
 _two_rows = _block(2)
 _single_row = _block(1)
-_scattered_block = _block(ROWS, scattered=True)
-_scattered_half = _block(ROWS // 2, scattered=True)
+_scattered_block = _block(ROWS, scattered="A")
+_scattered_half = _block(ROWS // 2, scattered="A")
+_WIDE = 10  # vectors: enough chains of multiply-adds in one row
+_wide_row = _block(1, scattered="B", vectors=_WIDE)
+_narrow_row = _block(1, scattered="B")
 
 
 @numba.njit(nogil=True)
@@ -214,6 +219,29 @@ def scattered_product(
         _scattered_half(
             a, a_start, b, b_start, c, done * step, rows[done:], columns, b_row, step, depth, onto,
             d, done * d_row, d_row,
+        )  # fmt: skip
+
+
+@numba.njit(nogil=True, inline="always")  # its arguments are more work to pass than the loops
+def add_rows(
+    values: Any, rows: Any, b: Any, b_start: int, c: Any, c_start: int, columns: int
+) -> None:
+    """c[c_start + j] += sum over k of values[k] * b[b_start + rows[k] + j] for j < columns.
+
+    values: (K,); rows: (K,) intp; b, c: flat; columns: a multiple of ``width``.
+    """
+    step = width(c.dtype)
+    wide = step // VECTORS * _WIDE
+    done = columns - columns % wide
+    for j in range(0, done, wide):
+        _wide_row(
+            values, 0, b, b_start + j, c, c_start + j, 0, 1, rows, 0, values.size, True,
+            c, c_start + j, 0,
+        )  # fmt: skip
+    for j in range(done, columns, step):
+        _narrow_row(
+            values, 0, b, b_start + j, c, c_start + j, 0, 1, rows, 0, values.size, True,
+            c, c_start + j, 0,
         )  # fmt: skip
 
 

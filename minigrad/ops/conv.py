@@ -18,6 +18,7 @@ from .pool import max_pool2d
 from .shaping import pad
 
 _GRAIN = 1 << 19  # multiply-adds below which a range of images is not worth a thread
+_RUN = 32  # numbers of a window's row that are worth being taken alone; see kernels.through_pool
 _PARTS, _PARTS_SIZE = 8, 1 << 24  # sums of a weight gradient: how many, how many bytes together
 
 
@@ -124,12 +125,21 @@ def conv2d(
         x, w, bias, relu, window, groups, pooled, y, which,
     )  # fmt: skip
 
+    # few pixels get a gradient through a pool: these kernels take no others
+    alone = (
+        pooled[0] * pooled[1] >= 4 and groups == 1 and columns.dilation == 1
+        and w.shape[1] * w.shape[2] >= _RUN
+    )  # fmt: skip
+
     def dx(g: Any) -> Any:
         out = np.empty(x.shape, x.dtype)
-        kernels.run_rows(
-            kernels.conv2d_input_gradient, batch, grain,
-            contiguous(g), y, which, relu, w, window, groups, pooled, out,
-        )  # fmt: skip
+        args = contiguous(g), y, which, relu, w, window
+        if alone:
+            kernels.run_rows(kernels.pooled_input_gradient, batch, grain, *args, pooled, out)
+        else:
+            kernels.run_rows(
+                kernels.conv2d_input_gradient, batch, grain, *args, groups, pooled, out
+            )
         return out
 
     # images in parts of the batch, whose number never depends on that of threads
@@ -137,10 +147,14 @@ def conv2d(
 
     def dw(g: Any) -> Any:
         sums = np.empty((parts, *w.shape), x.dtype)
-        kernels.run_rows(
-            kernels.conv2d_weight_gradient, parts, grain * parts // max(batch, 1) + 1,
-            x, contiguous(g), y, which, relu, window, groups, pooled, sums,
-        )  # fmt: skip
+        worth = grain * parts // max(batch, 1) + 1
+        args = x, contiguous(g), y, which, relu, window
+        if alone:
+            kernels.run_rows(kernels.pooled_weight_gradient, parts, worth, *args, pooled, sums)
+        else:
+            kernels.run_rows(
+                kernels.conv2d_weight_gradient, parts, worth, *args, groups, pooled, sums
+            )
         return summed(sums, 0)
 
     def db(g: Any) -> Any:

@@ -18,6 +18,8 @@ CONVOLUTIONS = [
     (1, 20, 20, 3, 5, 1, (1, 1), (3, 3), (1, 1), ((0, 0), (0, 0)), (1, 1)),
     (2, 8, 8, 2, 70, 2, (2, 2), (3, 3), (1, 1), ((0, 0), (0, 0)), (4, 1)),
     (1, 33, 35, 1, 1, 1, (2, 3), (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+    (3, 9, 8, 20, 6, 1, (3, 2), (2, 1), (2, 1), ((1, 2), (0, 1)), (2, 3)),
+    (2, 7, 7, 11, 40, 1, (3, 3), (1, 2), (1, 1), ((0, 0), (2, 0)), (3, 2)),
 ]
 # N, H, W, C, size, stride, top and left, rows and columns out
 POOLINGS = [
@@ -73,6 +75,27 @@ def test_convolution(dtype):
                 kernels.conv2d_bias_gradient(g, y, relu, db, 0, parts)
                 assert np.isfinite(dw).all() and np.isfinite(db).all()
             assert np.isfinite(y).all() and np.isfinite(dx).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_through_a_pool(dtype):
+    """The kernels that take only the pixels that won, on runs of whole panels and of others."""
+    rng = np.random.default_rng(0)
+    with kernels.use("check"):
+        for x, w, bias, relu, window, groups, pool, y, which in _convolutions(rng, dtype):
+            if pool == (1, 1) or groups > 1 or window[3] > 1:
+                continue
+            kernels.conv2d_forward(
+                x, w, bias, relu, window, groups, pool, y, which, 0, len(x)
+            )
+            g, dx = _draw(rng, y.shape, dtype), np.full_like(x, np.nan)
+            g[..., 0] = 0  # a channel without any gradient
+            first = min(1, len(x))
+            for start, stop in ((first, len(x)), (0, first)):
+                kernels.pooled_input_gradient(g, y, which, relu, w, window, pool, dx, start, stop)
+            dw = np.full((3, *w.shape), np.nan, dtype)
+            kernels.pooled_weight_gradient(x, g, y, which, relu, window, pool, dw, 0, 3)
+            assert np.isfinite(dx).all() and np.isfinite(dw).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -482,7 +482,8 @@ OPTIMISERS = {"sgd", "momentum", "adagrad", "rmsprop", "rmsprop_centered", "adam
               "ftrl", "squared_norm", "scale", "clamp"}  # in test_update.py
 IMAGES = {"conv2d_forward", "conv2d_input_gradient", "conv2d_weight_gradient",
           "conv2d_bias_gradient", "max_pool2d_forward", "max_pool2d_backward",
-          "avg_pool2d_forward", "avg_pool2d_backward"}  # in test_images.py
+          "avg_pool2d_forward", "avg_pool2d_backward", "pooled_input_gradient",
+          "pooled_weight_gradient"}  # in test_images.py
 
 
 def test_no_kernel_is_untested():

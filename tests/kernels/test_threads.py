@@ -89,12 +89,16 @@ def test_every_row_is_done_once(thread_count, count):
 
 
 @pytest.mark.parametrize("pieces", [1, 4])
-def test_a_share_is_cut_into_as_many_pieces_as_the_kernel_likes(thread_count, pieces):
+def test_a_share_is_cut_into_as_many_pieces_as_the_kernel_likes(
+    thread_count, pieces, monkeypatch
+):
     thread_count(2)
+    monkeypatch.setattr(threads, "_team", threads._Team())
     starts = np.zeros(64, np.int64)
     kernel = Kernel(mark_start, mark_start, ("starts",), numba.njit(nogil=True), None, pieces)
     kernels.run_rows(kernel, 64, 1, starts)
     assert np.flatnonzero(starts).tolist() == list(range(0, 64, 64 // (2 * pieces)))
+    assert len(threads._team.workers) == 1  # and the caller: never more than two at work
     starts[:] = 0
     kernels.run_rows(kernel, 64, 20, starts)  # no piece smaller than the grain
     assert starts.sum() <= 3
