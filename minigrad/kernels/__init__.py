@@ -15,7 +15,7 @@ from typing import Any
 
 from . import memory
 from .registry import Kernel, mode, record_calls, registry, use
-from .threads import get_num_threads, run_rows, set_num_threads
+from .threads import FLAT_GRAIN, get_num_threads, run_rows, set_num_threads
 
 # Module -> its kernels.  A module is imported when one of them is first asked for: Numba's
 # decorators take their time, and no program needs them all.
@@ -78,6 +78,6 @@ def load() -> dict[str, Kernel]:
 memory.keep_freed_memory()
 
 __all__ = [
-    "Kernel", "get_num_threads", "load", "mode", "record_calls", "registry", "run_rows",
-    "set_num_threads", "use", *_MODULE_OF,
+    "FLAT_GRAIN", "Kernel", "get_num_threads", "load", "mode", "record_calls", "registry",
+    "run_rows", "set_num_threads", "use", *_MODULE_OF,
 ]  # fmt: skip

@@ -140,6 +140,7 @@ def get_num_threads() -> int:
     return _count
 
 
+FLAT_GRAIN = 1 << 17  # numbers of a flat array below which a range is not worth a thread
 _ALIGN = 4  # rows of a piece are a multiple of it (or of the grain), as the tile likes it
 
 

@@ -2,7 +2,8 @@
 
 Every array here is flat, C-contiguous and of one dtype.  Numbers come as Python floats and
 are rounded once to that dtype, so that float32 parameters are updated in float32.  The
-formulas are TensorFlow's; ``g`` below is ``grad + weight_decay * param``.
+formulas are TensorFlow's; ``g`` below is ``grad + weight_decay * param``.  Each entry is on its
+own, so large arrays are updated in ranges, start to stop, by several threads.
 
 Twin and compiled form do the same operations in the same order, without fastmath, so that
 they agree to the last bit (norms excepted: these are summed in another order).
@@ -21,19 +22,23 @@ from .registry import kernel
 LANES = 64
 
 
-def sgd_twin(param: np.ndarray, grad: np.ndarray, lr: float, weight_decay: float) -> None:
+def sgd_twin(
+    param: np.ndarray, grad: np.ndarray, lr: float, weight_decay: float, start: int, stop: int,
+) -> None:  # fmt: skip
     """param -= lr * g.  param, grad: (n,)."""
+    param, grad = [x[start:stop] for x in (param, grad)]
     param -= lr * (grad + weight_decay * param)
 
 
 def momentum_twin(
-    param: np.ndarray, grad: np.ndarray, velocity: np.ndarray,
-    lr: float, momentum: float, nesterov: bool, weight_decay: float,
+    param: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float,
+    nesterov: bool, weight_decay: float, start: int, stop: int,
 ) -> None:  # fmt: skip
     """v = momentum * v + g; param -= lr * v, or lr * (g + momentum * v) if nesterov.
 
     param, grad, velocity: (n,).
     """
+    param, grad, velocity = [x[start:stop] for x in (param, grad, velocity)]
     g = grad + weight_decay * param
     velocity *= momentum
     velocity += g
@@ -41,22 +46,25 @@ def momentum_twin(
 
 
 def adagrad_twin(
-    param: np.ndarray, grad: np.ndarray, accumulator: np.ndarray, lr: float, weight_decay: float
-) -> None:
+    param: np.ndarray, grad: np.ndarray, accumulator: np.ndarray, lr: float, weight_decay: float,
+    start: int, stop: int,
+) -> None:  # fmt: skip
     """acc += g^2; param -= lr * g / sqrt(acc).  param, grad, accumulator: (n,)."""
+    param, grad, accumulator = [x[start:stop] for x in (param, grad, accumulator)]
     g = grad + weight_decay * param
     accumulator += g * g
     param -= lr * g / np.sqrt(accumulator)
 
 
 def rmsprop_twin(
-    param: np.ndarray, grad: np.ndarray, rms: np.ndarray, velocity: np.ndarray,
-    lr: float, decay: float, momentum: float, eps: float, weight_decay: float,
+    param: np.ndarray, grad: np.ndarray, rms: np.ndarray, velocity: np.ndarray, lr: float,
+    decay: float, momentum: float, eps: float, weight_decay: float, start: int, stop: int,
 ) -> None:  # fmt: skip
     """rms = decay*rms + (1-decay)*g^2; v = momentum*v + lr*g/sqrt(rms + eps); param -= v.
 
     param, grad, rms, velocity: (n,).
     """
+    param, grad, rms, velocity = [x[start:stop] for x in (param, grad, rms, velocity)]
     g = grad + weight_decay * param
     rms *= decay
     rms += (1 - decay) * (g * g)
@@ -67,12 +75,14 @@ def rmsprop_twin(
 
 def rmsprop_centered_twin(
     param: np.ndarray, grad: np.ndarray, rms: np.ndarray, mean: np.ndarray, velocity: np.ndarray,
-    lr: float, decay: float, momentum: float, eps: float, weight_decay: float,
+    lr: float, decay: float, momentum: float, eps: float, weight_decay: float, start: int,
+    stop: int,
 ) -> None:  # fmt: skip
     """As rmsprop, but divided by sqrt(rms - mean^2 + eps), the spread of the gradients.
 
     mean = decay*mean + (1-decay)*g.  param, grad, rms, mean, velocity: (n,).
     """
+    param, grad, rms, mean, velocity = [x[start:stop] for x in (param, grad, rms, mean, velocity)]
     g = grad + weight_decay * param
     rms *= decay
     rms += (1 - decay) * (g * g)
@@ -84,13 +94,14 @@ def rmsprop_centered_twin(
 
 
 def adam_twin(
-    param: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarray,
-    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
+    param: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, beta1: float,
+    beta2: float, eps: float, weight_decay: float, start: int, stop: int,
 ) -> None:  # fmt: skip
     """m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g^2; param -= lr * m / (sqrt(v) + eps).
 
     lr already carries the bias correction.  param, grad, m, v: (n,).
     """
+    param, grad, m, v = [x[start:stop] for x in (param, grad, m, v)]
     g = grad + weight_decay * param
     m *= beta1
     m += (1 - beta1) * g
@@ -100,14 +111,15 @@ def adam_twin(
 
 
 def adadelta_twin(
-    param: np.ndarray, grad: np.ndarray, accumulator: np.ndarray, moved: np.ndarray,
-    lr: float, rho: float, eps: float, weight_decay: float,
+    param: np.ndarray, grad: np.ndarray, accumulator: np.ndarray, moved: np.ndarray, lr: float,
+    rho: float, eps: float, weight_decay: float, start: int, stop: int,
 ) -> None:  # fmt: skip
     """acc = rho*acc + (1-rho)*g^2; d = g*sqrt(moved + eps)/sqrt(acc + eps);
     moved = rho*moved + (1-rho)*d^2; param -= lr * d.
 
     param, grad, accumulator, moved: (n,).
     """
+    param, grad, accumulator, moved = [x[start:stop] for x in (param, grad, accumulator, moved)]
     g = grad + weight_decay * param
     accumulator *= rho
     accumulator += (1 - rho) * (g * g)
@@ -118,14 +130,15 @@ def adadelta_twin(
 
 
 def ftrl_twin(
-    param: np.ndarray, grad: np.ndarray, accumulator: np.ndarray, linear: np.ndarray,
-    lr: float, l1: float, l2: float,
+    param: np.ndarray, grad: np.ndarray, accumulator: np.ndarray, linear: np.ndarray, lr: float,
+    l1: float, l2: float, start: int, stop: int,
 ) -> None:  # fmt: skip
     """acc' = acc + grad^2; linear += grad - (sqrt(acc') - sqrt(acc)) / lr * param;
     param = (sign(linear)*l1 - linear) / (sqrt(acc')/lr + 2*l2) where |linear| > l1, else 0.
 
     param, grad, accumulator, linear: (n,).
     """
+    param, grad, accumulator, linear = [x[start:stop] for x in (param, grad, accumulator, linear)]
     root = np.sqrt(accumulator)
     accumulator += grad * grad
     new_root = np.sqrt(accumulator)
@@ -140,8 +153,9 @@ def squared_norm_twin(x: np.ndarray) -> float:
         return float(np.sum(np.square(x, dtype=np.float64)))
 
 
-def scale_twin(x: np.ndarray, factor: float) -> None:
+def scale_twin(x: np.ndarray, factor: float, start: int, stop: int) -> None:
     """x *= factor.  x: (n,)."""
+    x = x[start:stop]
     x *= factor
 
 
@@ -153,7 +167,8 @@ def clamp_twin(x: np.ndarray, low: float, high: float) -> int:
 
 
 @kernel(twin=sgd_twin, outputs=("param",))
-def sgd(param: Any, grad: Any, lr: float, weight_decay: float) -> None:
+def sgd(param: Any, grad: Any, lr: float, weight_decay: float, start: int, stop: int) -> None:
+    param, grad = param[start:stop], grad[start:stop]
     kind = param.dtype.type
     lr, weight_decay = kind(lr), kind(weight_decay)
     for i in range(param.size):
@@ -162,9 +177,11 @@ def sgd(param: Any, grad: Any, lr: float, weight_decay: float) -> None:
 
 @kernel(twin=momentum_twin, outputs=("param", "velocity"))
 def momentum(
-    param: Any, grad: Any, velocity: Any,
-    lr: float, momentum: float, nesterov: bool, weight_decay: float,
+    param: Any, grad: Any, velocity: Any, lr: float, momentum: float, nesterov: bool,
+    weight_decay: float, start: int, stop: int,
 ) -> None:  # fmt: skip
+    param, grad = param[start:stop], grad[start:stop]
+    velocity = velocity[start:stop]
     kind = param.dtype.type
     lr, momentum, weight_decay = kind(lr), kind(momentum), kind(weight_decay)
     for i in range(param.size):
@@ -174,7 +191,11 @@ def momentum(
 
 
 @kernel(twin=adagrad_twin, outputs=("param", "accumulator"))
-def adagrad(param: Any, grad: Any, accumulator: Any, lr: float, weight_decay: float) -> None:
+def adagrad(
+    param: Any, grad: Any, accumulator: Any, lr: float, weight_decay: float, start: int, stop: int,
+) -> None:  # fmt: skip
+    param, grad = param[start:stop], grad[start:stop]
+    accumulator = accumulator[start:stop]
     kind = param.dtype.type
     lr, weight_decay = kind(lr), kind(weight_decay)
     for i in range(param.size):
@@ -185,9 +206,11 @@ def adagrad(param: Any, grad: Any, accumulator: Any, lr: float, weight_decay: fl
 
 @kernel(twin=rmsprop_twin, outputs=("param", "rms", "velocity"))
 def rmsprop(
-    param: Any, grad: Any, rms: Any, velocity: Any,
-    lr: float, decay: float, momentum: float, eps: float, weight_decay: float,
+    param: Any, grad: Any, rms: Any, velocity: Any, lr: float, decay: float, momentum: float,
+    eps: float, weight_decay: float, start: int, stop: int,
 ) -> None:  # fmt: skip
+    param, grad = param[start:stop], grad[start:stop]
+    rms, velocity = rms[start:stop], velocity[start:stop]
     kind = param.dtype.type
     rest = kind(1 - decay)
     lr, decay, momentum = kind(lr), kind(decay), kind(momentum)
@@ -201,9 +224,12 @@ def rmsprop(
 
 @kernel(twin=rmsprop_centered_twin, outputs=("param", "rms", "mean", "velocity"))
 def rmsprop_centered(
-    param: Any, grad: Any, rms: Any, mean: Any, velocity: Any,
-    lr: float, decay: float, momentum: float, eps: float, weight_decay: float,
+    param: Any, grad: Any, rms: Any, mean: Any, velocity: Any, lr: float, decay: float,
+    momentum: float, eps: float, weight_decay: float, start: int, stop: int,
 ) -> None:  # fmt: skip
+    param, grad = param[start:stop], grad[start:stop]
+    rms, mean = rms[start:stop], mean[start:stop]
+    velocity = velocity[start:stop]
     kind = param.dtype.type
     rest = kind(1 - decay)
     lr, decay, momentum = kind(lr), kind(decay), kind(momentum)
@@ -219,9 +245,11 @@ def rmsprop_centered(
 
 @kernel(twin=adam_twin, outputs=("param", "m", "v"))
 def adam(
-    param: Any, grad: Any, m: Any, v: Any,
-    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
+    param: Any, grad: Any, m: Any, v: Any, lr: float, beta1: float, beta2: float, eps: float,
+    weight_decay: float, start: int, stop: int,
 ) -> None:  # fmt: skip
+    param, grad = param[start:stop], grad[start:stop]
+    m, v = m[start:stop], v[start:stop]
     kind = param.dtype.type
     rest1, rest2 = kind(1 - beta1), kind(1 - beta2)
     lr, beta1, beta2 = kind(lr), kind(beta1), kind(beta2)
@@ -235,9 +263,11 @@ def adam(
 
 @kernel(twin=adadelta_twin, outputs=("param", "accumulator", "moved"))
 def adadelta(
-    param: Any, grad: Any, accumulator: Any, moved: Any,
-    lr: float, rho: float, eps: float, weight_decay: float,
+    param: Any, grad: Any, accumulator: Any, moved: Any, lr: float, rho: float, eps: float,
+    weight_decay: float, start: int, stop: int,
 ) -> None:  # fmt: skip
+    param, grad = param[start:stop], grad[start:stop]
+    accumulator, moved = accumulator[start:stop], moved[start:stop]
     kind = param.dtype.type
     rest = kind(1 - rho)
     lr, rho, eps, weight_decay = kind(lr), kind(rho), kind(eps), kind(weight_decay)
@@ -251,8 +281,11 @@ def adadelta(
 
 @kernel(twin=ftrl_twin, outputs=("param", "accumulator", "linear"))
 def ftrl(
-    param: Any, grad: Any, accumulator: Any, linear: Any, lr: float, l1: float, l2: float
-) -> None:
+    param: Any, grad: Any, accumulator: Any, linear: Any, lr: float, l1: float, l2: float,
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    param, grad = param[start:stop], grad[start:stop]
+    accumulator, linear = accumulator[start:stop], linear[start:stop]
     kind = param.dtype.type
     ridge = kind(2 * l2)
     lr, l1 = kind(lr), kind(l1)
@@ -283,7 +316,8 @@ def squared_norm(x: Any) -> float:
 
 
 @kernel(twin=scale_twin, outputs=("x",))
-def scale(x: Any, factor: float) -> None:
+def scale(x: Any, factor: float, start: int, stop: int) -> None:
+    x = x[start:stop]
     factor = x.dtype.type(factor)
     for i in range(x.size):
         x[i] *= factor

@@ -7,7 +7,7 @@ ICML 2013.)  TensorFlow's formulas: a gradient is multiplied by c / max(norm, c)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ def clip_grad_norm_(
     site = call_site()
     for gradient in found:
         if gradient is not None:
-            _change(gradient, where, site, kernels.scale, factor)
+            _change(gradient, where, site, _scale, factor)
     return ClipReport(norm, norm * factor, factor, True, names, squares)
 
 
@@ -133,7 +133,7 @@ def clip_each_grad_norm_(
     for gradient, norm in zip(found, norms):
         if gradient is not None and not norm <= max_norm:
             factor = max_norm / norm
-            _change(gradient, where, site, kernels.scale, factor)
+            _change(gradient, where, site, _scale, factor)
             norm *= factor
         after = math.hypot(after, norm)
     return ClipReport(before, after, after / before, True, names, squares)
@@ -229,8 +229,12 @@ def _refuse_read_only(found: Sequence[Tensor | None], names: Sequence[str], wher
             raise InplaceError(f"{where}: the gradient of {name} is read-only; give it a copy")
 
 
+def _scale(x: np.ndarray, factor: float) -> None:
+    kernels.run_rows(kernels.scale, x.size, kernels.FLAT_GRAIN, x, factor)
+
+
 def _change(
-    gradient: Tensor, where: str, site: Any, kernel: kernels.Kernel, *numbers: float
+    gradient: Tensor, where: str, site: Any, kernel: Callable[..., Any], *numbers: float
 ) -> Any:
     """Run a kernel on the flat gradient, in place.  site: of the call of ``where``."""
     array = gradient.array

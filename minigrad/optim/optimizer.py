@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import kernels
 from ..errors import ArgumentError, DTypeError, GraphError, InplaceError, ShapeError
 from ..graph import call_site, mark_changed
-from ..kernels import Kernel
 from ..tensor import Tensor
 from ._checks import Check, gradients, named_tensors, refuse_duplicates
 
 # kernel, names of the state arrays it takes, and the numbers it takes after them
-Rule = tuple[Kernel, tuple[str, ...], tuple[Any, ...]]
+Rule = tuple[kernels.Kernel, tuple[str, ...], tuple[Any, ...]]
 
 
 class _Entry:
@@ -219,7 +219,9 @@ class Optimizer:
             flat = gradient.array if gradient.array.ndim == 1 else gradient.array.ravel()
             if entry.strided:
                 entry.flat[:] = entry.array.ravel()
-            kernel(entry.flat, flat, *entry.state, *numbers)
+            kernels.run_rows(
+                kernel, flat.size, kernels.FLAT_GRAIN, entry.flat, flat, *entry.state, *numbers
+            )
             if entry.strided:
                 entry.array[...] = entry.flat.reshape(entry.array.shape)
             entry.steps += 1

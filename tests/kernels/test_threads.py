@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import pytest
 
+import minigrad as mg
 from minigrad import kernels
 from minigrad.kernels import threads
 from minigrad.kernels.registry import Kernel
@@ -213,3 +214,21 @@ if hasattr(os, "fork"):
             os.kill(child, 9)
             pytest.fail("the forked process hangs")
         assert status == 0
+
+
+@pytest.mark.parametrize("rule", [mg.optim.SGD, mg.optim.Adam])
+def test_large_parameters_are_updated_in_ranges_with_the_same_bits(rule, thread_count):
+    rng = np.random.default_rng(0)
+    start, gradient = rng.standard_normal((2, 3 * kernels.FLAT_GRAIN + 5), dtype=np.float32)
+    found = []
+    for threads_wanted in (1, 2):
+        thread_count(threads_wanted)
+        weight = mg.Tensor(start.copy(), requires_grad=True)
+        optimizer = rule([weight], lr=0.1)
+        for _ in range(2):
+            weight.grad = mg.Tensor(gradient.copy())
+            mg.optim.clip_grad_norm_([weight], 500.0)
+            optimizer.step()
+        found.append(weight.numpy())
+    assert (found[0] != start).mean() > 0.99
+    np.testing.assert_array_equal(*found)

@@ -40,7 +40,8 @@ def arguments(case, size, dtype, seed=0):
     rng = np.random.default_rng(seed)
     arrays = [rng.standard_normal(size) for _ in range(min(count, 2))]
     arrays += [rng.uniform(0.1, 4, size) for _ in range(count - 2)]
-    return [x.astype(dtype) for x in arrays], numbers
+    whole = () if case in ("clamp", "squared_norm") else (0, size)
+    return [x.astype(dtype) for x in arrays], (*numbers, *whole)
 
 
 def test_every_kernel_of_the_module_is_here():
@@ -68,6 +69,19 @@ def test_kernel_and_twin_agree(case, dtype):
             np.testing.assert_array_equal(x, y)
         if expected is not None:
             assert compare(np.asarray(got), np.asarray(expected)) is None
+
+
+@pytest.mark.parametrize("case", [*UPDATES, "scale"])
+def test_a_range_is_all_that_changes(case):
+    arrays, (*numbers, _, _) = arguments(case, 100, np.float32)
+    whole, before = [x.copy() for x in arrays], [x.copy() for x in arrays]
+    kernel(case)(*whole, *numbers, 0, 100)
+    with kernels.use("check"):
+        kernel(case)(*arrays, *numbers, 7, 80)
+    for x, all_of_it, old in zip(arrays, whole, before):
+        np.testing.assert_array_equal(x[7:80], all_of_it[7:80])
+        np.testing.assert_array_equal(x[:7], old[:7])
+        np.testing.assert_array_equal(x[80:], old[80:])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -115,9 +129,9 @@ def test_nan_in_norm_scale_and_clamp(dtype):
         x[place] = np.nan
         assert kernels.clamp(x, -2.0, 2.0) == 1  # the infinity; NaN is not outside
         assert np.isnan(x[place]) and x[place - 1] == 2
-        kernels.scale(x, 0.5)
+        kernels.scale(x, 0.5, 0, x.size)
         assert np.isnan(x).sum() == 1 and x[place - 1] == 1
-    kernels.scale(x, math.nan)
+    kernels.scale(x, math.nan, 0, x.size)
     assert np.isnan(x).all()
 
 
@@ -158,9 +172,10 @@ def test_weight_decay_is_added_to_the_gradient():
     for case in UPDATES[:-1]:
         with_decay, numbers = arguments(case, 65, np.float64)
         by_hand = [x.copy() for x in with_decay]
-        by_hand[1] += numbers[-1] * by_hand[0]
+        *settings, decay, start, stop = numbers
+        by_hand[1] += decay * by_hand[0]
         kernel(case)(*with_decay, *numbers)
-        kernel(case)(*by_hand, *numbers[:-1], 0.0)
+        kernel(case)(*by_hand, *settings, 0.0, start, stop)
         np.testing.assert_array_equal(with_decay[0], by_hand[0])
 
 
@@ -173,5 +188,5 @@ def test_clamp_counts():
 
 def test_ftrl_sets_small_weights_to_zero():
     param, grad = np.array([1.0, 1.0]), np.array([0.01, 5.0])
-    kernels.ftrl(param, grad, np.full(2, 0.1), np.zeros(2), 0.1, 1.0, 0.0)
+    kernels.ftrl(param, grad, np.full(2, 0.1), np.zeros(2), 0.1, 1.0, 0.0, 0, 2)
     assert param[0] == 0 and 0 < param[1] < 1
