@@ -79,10 +79,13 @@ def cross_entropy_probs_backward_twin(
             d_logits[n] = scale[n] * (np.sum(target[n]) * p - target[n])
 
 
-# Exponentials are taken for a block of rows at once, in scratch memory that fits into the
-# first cache: rows alone (V = 27, say) would be too short for vector code.
+# Long rows have a loop of their own.  Short ones (V = 27, say) would not fill its vectors: there
+# exponentials are taken for a block of rows at once, in scratch memory that fits into the
+# first cache.
+_LONG = 256
+_FAR = 1e6  # a sum of exponentials that tells of an entry 14 above the shift, or of 1e6 at it
 _BLOCK = 8192
-_LANES = 16
+_LANES = 64
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -93,19 +96,19 @@ def _rows_at_once(classes: int) -> int:
 @numba.njit(nogil=True, error_model="numpy")
 def _top(x: Any) -> Any:
     """Largest entry.  A NaN may be passed over here: it passes into the sum of exponentials."""
+    elementary.wide_vectors()
     top = x[0]
     whole = x.size - x.size % _LANES
-    if x.size >= 4 * _LANES:  # several maxima side by side, which a vector can hold
+    if whole:  # several maxima side by side, which vectors can hold
         lanes = x[:_LANES].copy()
         for first in range(_LANES, whole, _LANES):
-            part = x[first : first + _LANES]
             for v in range(_LANES):
-                lanes[v] = part[v] if part[v] > lanes[v] else lanes[v]
+                value = x[np.uintp(first) + np.uintp(v)]  # unsigned: an index that never wraps
+                lanes[v] = value if value > lanes[v] else lanes[v]
         for v in range(_LANES):
             top = lanes[v] if lanes[v] > top else top
-        x = x[whole:]
-    for v in range(x.size):
-        top = x[v] if x[v] > top else top
+    for v in range(x.size - whole):
+        top = x[whole + v] if x[whole + v] > top else top
     return top
 
 
@@ -130,10 +133,48 @@ def _sum(x: Any) -> Any:
     return total
 
 
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _sum_of_exp(x: Any, shift: Any) -> Any:
+    elementary.wide_vectors()
+    total = x.dtype.type(0)
+    for v in range(x.size):
+        total += elementary.exp(x[v] - shift)
+    return total
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _log_sum_exp(x: Any) -> Any:
+    """log(sum(exp(x))) of a long row.
+
+    Any shift that is not far from the largest entry keeps sum and rounding small, and the
+    first entry mostly is: finding the largest would take a pass of its own.
+    """
+    shift = x[0]
+    total = _sum_of_exp(x, shift)
+    if not total < _FAR:  # nor NaN
+        shift = _top(x)
+        total = _sum_of_exp(x, shift)
+    return shift + np.log(total)
+
+
+@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _exp_of(x: Any, shift: Any, factor: Any, out: Any) -> None:
+    """out = factor * e ** (x - shift)."""
+    elementary.wide_vectors()
+    for v in range(x.size):
+        out[v] = factor * elementary.exp(x[v] - shift)
+
+
 @numba.njit(nogil=True, error_model="numpy")
 def _log_sums(logits: Any, weight: Any, log_sum: Any, start: int, stop: int) -> None:
     """logsumexp of rows start to stop; 0 where the weight is 0."""
     classes = logits.shape[1]
+    if classes >= _LONG:
+        for n in range(start, stop):
+            log_sum[n] = 0
+            if weight[n] != 0:
+                log_sum[n] = _log_sum_exp(logits[n])
+        return
     step = _rows_at_once(classes)
     scratch = np.empty((step, classes), logits.dtype)
     for first in range(start, stop, step):
@@ -180,10 +221,15 @@ def _scale(x: Any, factor: Any) -> None:
 def cross_entropy_ids_backward(
     logits: Any, ids: Any, scale: Any, log_sum: Any, d_logits: Any, start: int, stop: int
 ) -> None:
-    _softmax(logits, log_sum, d_logits, start, stop)
+    long = logits.shape[1] >= _LONG
+    if not long:
+        _softmax(logits, log_sum, d_logits, start, stop)
     for n in range(start, stop):
         if scale[n] != 0:
-            _scale(d_logits[n], scale[n])
+            if long:
+                _exp_of(logits[n], log_sum[n], scale[n], d_logits[n])
+            else:
+                _scale(d_logits[n], scale[n])
             d_logits[n, ids[n]] -= scale[n]
         else:
             d_logits[n] = 0

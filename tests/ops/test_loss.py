@@ -145,3 +145,35 @@ def test_mse_loss():
         mg.mse_loss(p.unsqueeze(1), t)
     with pytest.raises(ArgumentError, match="mse_loss: reduction must be"):
         mg.mse_loss(p, t, "avg")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("first", [0.0, -3.0, 14.0, -14.0, 100.0, -100.0, 3000.0, -3000.0, -np.inf])
+def test_cross_entropy_of_long_rows_whatever_the_first_entry(first, dtype):
+    """Long rows are shifted by their first entry, or by the largest where that is far away."""
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((3, 1001)).astype(dtype)
+    logits[1:, 0] = first
+    logits[2, 500:] = -np.inf  # masked classes
+    x = mg.Tensor(logits, requires_grad=True)
+    loss = mg.cross_entropy(x, np.array([3, 4, 5]), reduction="none")
+    loss.sum().backward()
+    wide = logits.astype(np.float64)
+    top = wide.max(axis=1, keepdims=True)
+    log_sum = top + np.log(np.exp(wide - top).sum(axis=1, keepdims=True))
+    p = np.exp(wide - log_sum)
+    p[range(3), (3, 4, 5)] -= 1
+    tiny = 1e-13 if dtype == np.float64 else 1e-5
+    expected = (log_sum[:, 0] - wide[range(3), (3, 4, 5)]).astype(dtype)
+    np.testing.assert_allclose(loss.numpy(), expected, rtol=tiny, atol=tiny)
+    np.testing.assert_allclose(x.grad.numpy(), p, rtol=100 * tiny, atol=tiny)
+
+
+def test_cross_entropy_of_long_rows_without_a_number():
+    for place, value in ((0, np.nan), (700, np.nan), (0, np.inf), (700, np.inf)):
+        logits = np.zeros((2, 1001), np.float32)
+        logits[1, place] = value
+        loss = mg.cross_entropy(mg.Tensor(logits), np.array([3, 3]), reduction="none").numpy()
+        assert np.isfinite(loss[0]) and np.isnan(loss[1])
+    nothing = np.full((1, 1001), -np.inf, np.float32)
+    assert np.isnan(mg.cross_entropy(mg.Tensor(nothing), np.array([3])).item())
