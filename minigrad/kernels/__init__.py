@@ -41,6 +41,7 @@ _MODULES = {
     "layer_norm_lstm": ("layer_norm_lstm_backward", "layer_norm_lstm_forward"),
     "lstm": ("lstm_backward", "lstm_forward"),
     "lstmp": ("lstmp_backward", "lstmp_forward"),
+    "narrow": ("narrow_matmul",),
     "normalise": (
         "batch_constants", "batch_moments", "batch_norm_backward", "batch_norm_forward",
         "batch_slopes", "batch_sums", "layer_norm_backward", "layer_norm_forward",

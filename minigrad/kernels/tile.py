@@ -65,7 +65,37 @@ def _spread(builder: Any, number: Any, vector: Any) -> Any:
     return builder.shuffle_vector(first, first, lanes)
 
 
-def _block(rows: int, scattered: str = "", vectors: int = VECTORS) -> Any:
+def _only(builder: Any, vector: Any, size: int, columns: Any) -> tuple[Any, Any]:
+    """How to read and to write a vector at some lane of rows that end after ``columns``.
+
+    What is past the end reads as 0 and is not written.
+    """
+    i32 = ir.IntType(32)
+    count = builder.trunc(columns, i32)
+    kind = f"v{vector.count}f{8 * size}"
+    zero = ir.Constant(vector, [0.0] * vector.count)
+
+    def there(lane: int) -> Any:
+        numbers = [lane + i for i in range(vector.count)]
+        lanes = ir.Constant(ir.VectorType(i32, vector.count), numbers)
+        return builder.icmp_signed("<", lanes, _spread(builder, count, lanes.type))
+
+    def call(verb: str, result: Any, *operands: Any) -> Any:
+        signature = ir.FunctionType(result, [x.type for x in operands])
+        name = f"llvm.masked.{verb}.{kind}.p0{kind}"
+        function = cgutils.get_or_insert_function(builder.module, signature, name)
+        return builder.call(function, operands)
+
+    def read(place: Any, lane: int) -> Any:
+        return call("load", vector, place, i32(size), there(lane), zero)
+
+    def write(value: Any, place: Any, lane: int) -> None:
+        call("store", ir.VoidType(), value, place, i32(size), there(lane))
+
+    return read, write
+
+
+def _block(rows: int, scattered: str = "", vectors: int = VECTORS, narrow: bool = False) -> Any:
     """Intrinsic for one block, ``vectors`` wide: C[rows, width] = A[rows, depth] @ B[depth, width].
 
     Each operand is an array and the offset of the block's first number in its memory; then
@@ -74,6 +104,7 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS) -> Any:
     scattered: "A" if A is no matrix in memory, but A[i, k] is at the place a_row[i] + a_column[k]
     from a_start on: two tables (intp) instead of the two distances; "B" if row k of B is b_row[k]
     from b_start on.
+    narrow: whether B and C have only ``c_row`` columns, fewer than the block.
     onto: whether the product is added to something: to D, given like C but with a row distance
     of its own (0 for one row that all share, a bias), when the block's own sums are done: sums
     of sums round less than one long chain.
@@ -116,6 +147,14 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS) -> Any:
             def vector_at(pointer: Any, lane: int) -> Any:
                 return builder.bitcast(moved(pointer, intp(lane)), vector.as_pointer())
 
+            def read(place: Any, lane: int) -> Any:
+                return builder.load(place, align=size)
+
+            def write(value: Any, place: Any, lane: int) -> None:
+                builder.store(value, place, align=size)
+
+            if narrow:
+                read, write = _only(builder, vector, size, c_row)
             if scattered == "A":
                 a_rows = [moved(start(0), entry(6, intp(r))) for r in range(rows)]
             else:
@@ -129,7 +168,7 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS) -> Any:
                 k = loop.index
                 to_k = entry(7, k) if scattered == "A" else builder.mul(k, a_column)
                 b_k = moved(b_rows, entry(8, k)) if scattered == "B" else moved(b_rows, k, b_row)
-                b = [builder.load(vector_at(b_k, lane), align=size) for lane in lanes]
+                b = [read(vector_at(b_k, lane), lane) for lane in lanes]
                 for row, slots in zip(a_rows, sums):
                     one = builder.load(moved(row, to_k))
                     spread = _spread(builder, one, vector)
@@ -143,12 +182,12 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS) -> Any:
                 for r, slots in enumerate(sums):
                     row = moved(start(12), intp(r), args[14])
                     for lane, slot in zip(lanes, slots):
-                        more = builder.load(vector_at(row, lane), align=size)
+                        more = read(vector_at(row, lane), lane)
                         builder.store(builder.fadd(builder.load(slot), more), slot)
             for r, slots in enumerate(sums):
                 row = moved(c_rows, intp(r), c_row)
                 for lane, slot in zip(lanes, slots):
-                    builder.store(builder.load(slot), vector_at(row, lane), align=size)
+                    write(builder.load(slot), vector_at(row, lane), lane)
             return context.get_dummy_value()
 
         return signature, codegen

@@ -12,6 +12,7 @@ from ..errors import ArgumentError, ShapeError
 from ..recording import cannot_repeat, contiguous, repeatable, reshaped, summed
 
 _GRAIN = 1 << 19  # multiply-adds below which a range of rows is not worth a thread
+_NARROW = 64  # bytes in a row of the result: what one block of the narrow product holds
 _SMALL = 2048  # multiply-adds that the tile would take longer to prepare than to do
 _COLUMNS = 1 << 17  # numbers below which adding up columns is not worth a thread
 _GROUP = 32  # columns that one thread computes together
@@ -21,7 +22,8 @@ _NO_BIAS = {np.dtype(kind): np.empty(0, kind) for kind in (np.float32, np.float6
 def dot(x: Any, y: Any, bias: Any = None) -> Any:
     """x @ y + bias for matrices (M, K) and (K, P), and (P,) or None.
 
-    Floats go to the register tile.  It is as fast as BLAS for the products of these models,
+    Floats go to the register tile, or to the kernels for results with few columns and for those
+    that are small altogether.  It is as fast as BLAS for the products of these models,
     adds the bias on its way, and shares the threads of the other kernels: after a call of
     BLAS those of OpenBLAS spin for a while on the cores that the next kernel needs.
     """
@@ -37,6 +39,10 @@ def dot(x: Any, y: Any, bias: Any = None) -> Any:
     b = _NO_BIAS[dtype] if bias is None else contiguous(bias)
     z = np.empty((rows, columns), dtype)
     work = rows * depth * columns
+    if columns * z.itemsize <= _NARROW:
+        grain = _GRAIN // (depth * columns + 1) + 1
+        kernels.run_rows(kernels.narrow_matmul, rows, grain, *_turned(x), *_turned(y), b, z)
+        return z
     if work <= _SMALL:
         kernels.small_matmul(*_turned(x), *_turned(y), b, z)
         return z

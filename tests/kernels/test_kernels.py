@@ -11,6 +11,7 @@ import pytest
 import minigrad as mg
 from minigrad import kernels
 from minigrad.errors import ArgumentError, KernelMismatchError
+from minigrad.kernels import narrow
 from minigrad.kernels.registry import Kernel, compare
 
 DTYPES = [np.float32, np.float64]
@@ -250,6 +251,18 @@ def _small_matmul(rng, dtype):
                 yield a, a_turned, b, b_turned, bias, np.full((m, p), 7, dtype)
 
 
+def _narrow_matmul(rng, dtype):
+    most = narrow.WIDTH // np.dtype(dtype).itemsize
+    for m, k, p in [(5, 3, 7), (35, 40, 1), (64, 300, most), (1, 600, 3), (3, 0, 4), (0, 2, 3)]:
+        bias = rng.standard_normal(p if m % 2 else 0).astype(dtype)
+        for a_turned in (False, True):
+            for b_turned in (False, True):
+                a = rng.standard_normal((k, m) if a_turned else (m, k)).astype(dtype)
+                b = rng.standard_normal((p, k) if b_turned else (k, p)).astype(dtype)
+                yield a, a_turned, b, b_turned, bias, np.full((m, p), 7, dtype), 0, m
+                yield a, a_turned, b, b_turned, bias, np.full((m, p), 7, dtype), m // 3, m // 2
+
+
 def _sum_rows(rng, dtype):
     for n, p, start, stop in [(5, 3, 0, 3), (1, 40, 7, 33), (0, 4, 0, 4), (300, 70, 69, 70)]:
         yield rng.standard_normal((n, p)).astype(dtype), np.full(p, 7, dtype), start, stop
@@ -459,6 +472,7 @@ CASES = {
     "count_saturated": _count_saturated,
     "ids_within": _ids_within,
     "matmul": _matmul,
+    "narrow_matmul": _narrow_matmul,
     "small_matmul": _small_matmul,
     "sum_rows": _sum_rows,
     "lstm_forward": _lstm_forward,

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from minigrad.kernels import tile
+from minigrad.kernels import narrow_matmul, tile
 
 
 @numba.njit
@@ -67,3 +67,18 @@ def test_pack_takes_some_columns():
     flat = np.concatenate(list(panels), axis=1)
     np.testing.assert_array_equal(flat[:, :70], b[:, 10:80])
     assert not flat[:, 70:].any() and flat.shape[1] == -(-70 // step) * step
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_narrow_product_has_the_same_bits_in_any_cut_and_stays_in_its_rows(turned, dtype):
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((600, 53) if turned else (53, 600)).astype(dtype)
+    b, bias = rng.standard_normal((600, 5)).astype(dtype), rng.standard_normal(5).astype(dtype)
+    whole = np.empty((53, 5), dtype)
+    narrow_matmul(a, turned, b, False, bias, whole, 0, 53)
+    for start, stop in [(0, 1), (3, 20), (52, 53), (5, 13), (16, 53), (7, 7)]:
+        part = np.full((53, 5), 7, dtype)
+        narrow_matmul(a, turned, b, False, bias, part, start, stop)
+        np.testing.assert_array_equal(part[start:stop], whole[start:stop])
+        assert (part[:start] == 7).all() and (part[stop:] == 7).all()

@@ -5,6 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.errors import ArgumentError, ShapeError
+from minigrad.kernels import narrow
 
 RNG = np.random.default_rng(0)
 
@@ -45,6 +46,34 @@ def test_matmul_of_small_and_large_matrices(sizes, dtype):
         for ours, exact in ((z, x @ y), (a.grad, g @ y.T), (b.grad, x.T @ g)):
             assert ours.dtype == dtype
             np.testing.assert_allclose(ours.array, exact, rtol=rtol, atol=rtol * k)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kernel"),
+    [
+        ((100, 300, 10), "narrow_matmul"), ((300, 1, 10), "narrow_matmul"),
+        ((2, 2, 16), "narrow_matmul"), ((2, 2, 17), "small_matmul"), ((40, 40, 17), "matmul"),
+    ],
+)  # fmt: skip
+def test_every_product_goes_to_the_kernel_that_suits_it(sizes, kernel):
+    m, k, p = sizes
+    with mg.kernels.record_calls() as names:
+        mg.Tensor(np.ones((m, k), np.float32)) @ mg.Tensor(np.ones((k, p), np.float32))
+    assert names == [kernel]
+    assert narrow.WIDTH == 16 * 4  # bytes: what the op takes for narrow
+
+
+def test_bits_of_a_narrow_product_do_not_depend_on_the_threads():
+    x, y = (RNG.standard_normal(shape).astype(np.float32) for shape in [(3001, 500), (500, 7)])
+    before, found = mg.kernels.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            mg.kernels.set_num_threads(count)
+            found.append((mg.Tensor(x) @ y).numpy())
+    finally:
+        mg.kernels.set_num_threads(before)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
 
 
 def test_matmul_of_integers():

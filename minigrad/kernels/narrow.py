@@ -1,0 +1,110 @@
+"""Products with few columns, such as the ten classes at the end of a classifier.
+
+The register tile (tile.py) works on wide blocks, from panels that it copies first.  Of a result
+with ten columns most of that would be padding: here a block is narrower and higher instead, and
+reads its operands where they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from . import tile
+from .registry import kernel
+
+
+def narrow_matmul_twin(
+    a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, bias: np.ndarray, c: np.ndarray,
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """c = a @ b + bias for rows start to stop of c.
+
+    a: (M, K), or (K, M) if a_turned; b: (K, P), or (P, K) if b_turned; c: (M, P), a row of at
+    most WIDTH bytes.  A turned matrix is read as its transpose.  bias: (P,), or (0,) for none.
+    """
+    product = (a.T if a_turned else a) @ (b.T if b_turned else b)
+    c[start:stop] = (product + bias if bias.size else product)[start:stop]
+
+
+def _terms(
+    a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, *rest: Any
+) -> np.ndarray:
+    """|a| @ |b|: what rounding of the product is relative to."""
+    return np.abs(a.T if a_turned else a) @ np.abs(b.T if b_turned else b)
+
+
+WIDTH = 64  # bytes in a row of a block
+_DEPTH = 256  # multiply-adds in one chain: sums of sums round less than one long chain
+_VECTORS = WIDTH // tile.VECTOR_BYTES
+_ROWS = tile.ROWS * tile.VECTORS // _VECTORS  # as many accumulators as a block of the tile has
+_HALF, _QUARTER = max(_ROWS // 2, 1), max(_ROWS // 4, 1)
+
+_block = tile._block(_ROWS, vectors=_VECTORS, narrow=True)
+_half_block = tile._block(_HALF, vectors=_VECTORS, narrow=True)
+_quarter_block = tile._block(_QUARTER, vectors=_VECTORS, narrow=True)
+_single_row = tile._block(1, vectors=_VECTORS, narrow=True)
+
+
+@numba.njit(nogil=True)
+def _column_of_blocks(
+    a: Any, a_start: int, a_row: int, a_column: int, b: Any, b_start: int, c: Any, c_start: int,
+    depth: int, rows: int, onto: bool, d: Any, d_start: int, d_row: int,
+) -> None:  # fmt: skip
+    """c = A @ B (+ d if onto) for some rows; see the tile's block for the numbers."""
+    columns = c.shape[1]
+    done = rows - rows % _ROWS
+    for i in range(0, done, _ROWS):
+        _block(
+            a, a_start + i * a_row, b, b_start, c, c_start + i * columns,
+            a_row, a_column, columns, columns, depth, onto, d, d_start + i * d_row, d_row,
+        )  # fmt: skip
+    if rows - done >= _HALF:
+        _half_block(
+            a, a_start + done * a_row, b, b_start, c, c_start + done * columns,
+            a_row, a_column, columns, columns, depth, onto, d, d_start + done * d_row, d_row,
+        )  # fmt: skip
+        done += _HALF
+    if rows - done >= _QUARTER:
+        _quarter_block(
+            a, a_start + done * a_row, b, b_start, c, c_start + done * columns,
+            a_row, a_column, columns, columns, depth, onto, d, d_start + done * d_row, d_row,
+        )  # fmt: skip
+        done += _QUARTER
+    for i in range(done, rows):
+        _single_row(
+            a, a_start + i * a_row, b, b_start, c, c_start + i * columns,
+            a_row, a_column, columns, columns, depth, onto, d, d_start + i * d_row, d_row,
+        )  # fmt: skip
+
+
+@kernel(twin=narrow_matmul_twin, outputs=("c",), magnitude=_terms)
+def narrow_matmul(
+    a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: Any, start: int, stop: int
+) -> None:
+    columns, rows, first = c.shape[1], stop - start, start * c.shape[1]
+    depth = a.shape[0] if a_turned else a.shape[1]
+    a_row, a_column = (1, c.shape[0]) if a_turned else (depth, 1)
+    turned = np.empty(depth * columns if b_turned else 0, c.dtype)
+    if b_turned:
+        for k in range(depth):
+            for j in range(columns):
+                turned[k * columns + j] = b[j, k]
+    shift = bias.copy()  # of one type: bias may be read-only
+    for k in range(0, max(depth, 1), _DEPTH):
+        chunk, a_start = min(_DEPTH, depth - k), start * a_row + k * a_column
+        onto, d, d_start, d_row = True, c.ravel(), first, columns
+        if k == 0:
+            onto, d, d_start, d_row = shift.size > 0, shift, 0, 0
+        if b_turned:
+            _column_of_blocks(
+                a, a_start, a_row, a_column, turned, k * columns, c, first, chunk, rows,
+                onto, d, d_start, d_row,
+            )  # fmt: skip
+        else:
+            _column_of_blocks(
+                a, a_start, a_row, a_column, b, k * columns, c, first, chunk, rows,
+                onto, d, d_start, d_row,
+            )  # fmt: skip
