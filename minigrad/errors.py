@@ -32,6 +32,14 @@ class DataError(MinigradError, ValueError):
     """A file or a data set that cannot be read or is malformed."""
 
 
+class PipelineError(DataError):
+    """What went wrong in a stage of a data pipeline, with its place; see ``__cause__``."""
+
+
+class CheckpointError(DataError):
+    """A checkpoint that cannot be read, or does not fit what it is loaded into."""
+
+
 class GraphError(MinigradError, RuntimeError):
     """The graph cannot be walked: freed, not scalar, no gradient, no second derivative."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from .batches import CursorBatches, SequenceBatches
 from .buckets import BucketBatches, Padded, Padding, pad
+from .endless import Endless
 from .loader import DataLoader, Dataset, Subset, TensorDataset, default_collate, random_split
 from .mnist import MNIST, download_mnist, load_mnist
+from .pipeline import Pipeline
 from .tables import Digits, Iris, load_digits, load_iris
 from .text import ALPHABET, clean27, decode, encode, load_text
 from .words import Corpus, load_ptb, load_words
@@ -19,9 +21,11 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "Digits",
+    "Endless",
     "Iris",
     "Padded",
     "Padding",
+    "Pipeline",
     "SequenceBatches",
     "Subset",
     "TensorDataset",

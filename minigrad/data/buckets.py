@@ -112,10 +112,7 @@ class BucketBatches(Iterable[tuple[Padded, ...]]):
                     f"{where}: column {i} has {len(column)} sequences, but column 0 has "
                     f"{len(self._columns[0])}"
                 )
-        edges = [positive_int(edge, "a boundary", where) for edge in boundaries]
-        if any(low >= high for low, high in zip(edges, edges[1:])):
-            raise ArgumentError(f"{where}: boundaries must increase, got {tuple(boundaries)}")
-        self.boundaries = tuple(edges)
+        self.boundaries = edges = bucket_edges(boundaries, where)
         self.value = value
         self.drop_last = drop_last
         self._random = (
@@ -147,17 +144,8 @@ class BucketBatches(Iterable[tuple[Padded, ...]]):
 
     def _batches(self, order: np.ndarray, bucket: np.ndarray) -> Iterator[np.ndarray]:
         """Indices of the sequences of each batch; bucket: (count,) of each sequence."""
-        waiting: dict[int, list[int]] = {}
-        for i in order.tolist():
-            held = waiting.setdefault(int(bucket[i]), [])
-            held.append(i)
-            if len(held) == self.batch_size:
-                yield np.array(held)
-                held.clear()
-        if not self.drop_last:
-            for _, held in sorted(waiting.items()):
-                if held:
-                    yield np.array(held)
+        keyed = zip(bucket[order].tolist(), order.tolist())
+        return map(np.array, grouped(keyed, self.batch_size, self.drop_last))
 
     def _measured(self, order: np.ndarray) -> Padding:
         """Count the places of an epoch in this order, with the buckets and with one."""
@@ -174,6 +162,50 @@ class BucketBatches(Iterable[tuple[Padded, ...]]):
         if real != real_without:  # drop_last leaves other sequences out
             without = round(without * real / max(real_without, 1))
         return Padding(real, max(places, 1), max(without, 1))
+
+
+def bucket_edges(boundaries: Sequence[int], where: str) -> tuple[int, ...]:
+    """Increasing lengths, one bucket up to each and one beyond; () for one bucket.
+
+    Raises DTypeError for anything but integers, ArgumentError if they do not increase or are
+    not positive; ``where`` heads the message.
+    """
+    if isinstance(boundaries, (str, bytes)) or not isinstance(boundaries, Iterable):
+        raise DTypeError(f"{where}: boundaries must be lengths, (10, 20) say, got {boundaries!r}")
+    edges = tuple([positive_int(edge, "a boundary", where) for edge in boundaries])
+    if any(low >= high for low, high in zip(edges, edges[1:])):
+        raise ArgumentError(f"{where}: boundaries must increase, got {edges}")
+    return edges
+
+
+def grouped(
+    keyed: Iterable[tuple[int, Any]], batch_size: int, drop_last: bool
+) -> Iterator[list[Any]]:
+    """Items of like key, batch_size at a time; in the end, unless drop_last, what is left."""
+    waiting: dict[int, list[Any]] = {}
+    for key, item in keyed:
+        held = waiting.setdefault(key, [])
+        held.append(item)
+        if len(held) == batch_size:
+            yield waiting.pop(key)
+    if not drop_last:
+        for _, held in sorted(waiting.items()):
+            yield held
+
+
+def pad_items(items: Sequence[Any], value: int = 0) -> Any:
+    """Pad N sequences of ids; of tuples each field, where numbers become an array (N,).
+
+    Raises what :func:`pad` raises, DataError if the tuples are of different lengths.
+    """
+    if not isinstance(items[0], tuple):
+        return pad(items, value)
+    if any(not isinstance(item, tuple) or len(item) != len(items[0]) for item in items):
+        raise DataError(f"padded batch: items must all be tuples of {len(items[0])}, as the first")
+    return tuple(
+        np.array(column) if np.ndim(column[0]) == 0 else pad(column, value)
+        for column in zip(*items)
+    )
 
 
 def _arrays(sequences: Any, where: str, name: str) -> list[npt.NDArray[np.int64]]:

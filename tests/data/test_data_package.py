@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import minigrad.data
-from minigrad.data import loader, text
+from minigrad.data import loader, pipeline, text
 
 FOLDER = Path(minigrad.data.__file__).parent
 
@@ -73,7 +73,7 @@ def test_every_public_name_is_there_and_documented():
         assert getattr(minigrad.data, name).__doc__
 
 
-@pytest.mark.parametrize("module", [loader, text], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [loader, pipeline, text], ids=lambda module: module.__name__)
 def test_docstring_examples(module):
     result = doctest.testmod(module)
     assert result.attempted > 0 and result.failed == 0
