@@ -13,6 +13,7 @@ import importlib
 from typing import Any
 
 from . import errors, functional, kernels
+from .anomaly import detect_anomaly
 from .autodiff import grad
 from .captured import capture
 from .creation import from_numpy, manual_seed, ones, randn, tensor, zeros
@@ -82,7 +83,7 @@ from .tensor import Tensor, apply
 __version__ = "0.1.0"
 
 # imported when they are first asked for, so that importing minigrad itself is quick
-_ON_DEMAND = {"data", "nn", "optim", "plot", "testing", "watch"}
+_ON_DEMAND = {"checkpoint", "data", "nn", "optim", "plot", "testing", "watch"}
 
 
 def __getattr__(name: str) -> Any:
@@ -93,12 +94,13 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Tensor", "absolute", "add", "apply", "avg_pool2d", "batch_norm", "broadcast_to", "capture",
-    "clip", "concat", "conv2d", "cos", "cross_entropy", "divide", "dropout", "einsum", "elu",
-    "embedding", "enable_grad", "errors", "exp", "explain_padding", "expm1", "flip", "from_numpy",
-    "functional", "gelu", "get_num_threads", "grad", "is_grad_enabled", "kernels", "layer_norm",
-    "leaky_relu", "linear", "log", "log1p", "log_softmax", "logsumexp", "manual_seed", "matmul",
-    "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "negative",
-    "no_grad", "one_hot", "ones", "pad", "power", "randn", "relu", "reshape", "set_num_threads",
-    "sigmoid", "sin", "softmax", "softplus", "split", "sqrt", "square", "stack", "subtract", "sum",
-    "tanh", "tensor", "transpose", "unstack", "var", "where", "zeros",
+    "clip", "concat", "conv2d", "cos", "cross_entropy", "detect_anomaly", "divide", "dropout",
+    "einsum", "elu", "embedding", "enable_grad", "errors", "exp", "explain_padding", "expm1",
+    "flip", "from_numpy", "functional", "gelu", "get_num_threads", "grad", "is_grad_enabled",
+    "kernels", "layer_norm", "leaky_relu", "linear", "log", "log1p", "log_softmax", "logsumexp",
+    "manual_seed", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss",
+    "multiply", "negative", "no_grad", "one_hot", "ones", "pad", "power", "randn", "relu",
+    "reshape", "set_num_threads", "sigmoid", "sin", "softmax", "softplus", "split", "sqrt",
+    "square", "stack", "subtract", "sum", "tanh", "tensor", "transpose", "unstack", "var",
+    "where", "zeros",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from . import anomaly
 from .errors import DTypeError, GraphError, ShapeError
 from .graph import Node, call_site, enable_grad, refuse_on_tape
 from .recording import cannot_repeat, reshaped, summed
@@ -100,6 +101,7 @@ def walk(
     """
     refuse_on_tape("walks back through the graph")
     site = call_site()
+    watcher = anomaly.watcher() if anomaly.entered else None
     pending: dict[Node, list[Any]] = {}  # gradient of each output, as far as it is known
     heap: list[tuple[int, Node]] = []
     found: dict[Any, Any] = {}  # leaf, or wanted inner variable -> gradient
@@ -132,6 +134,8 @@ def walk(
         slots[variable.slot] = gradient if before is None else before + gradient
 
     for root, seed in zip(roots, seeds):
+        if watcher is not None:
+            watcher.look_at_gradient(seed, "the gradient that the backward pass begins with")
         deliver(root, seed)
     while heap:
         node = heapq.heappop(heap)[1]
@@ -170,6 +174,8 @@ def walk(
             gradients = vjp(incoming)
             if type(gradients) is not tuple:
                 gradients = (gradients,)
+        if watcher is not None:
+            watcher.look_at_gradients(node, incoming, gradients)
         for parent, gradient in zip(parents, gradients):
             if parent is not None and gradient is not None:
                 array = parent.array
@@ -182,6 +188,10 @@ def walk(
         if variable.node is None and variable.hooks:
             for hook in variable.hooks:
                 found[variable] = hook(found[variable])
+    if watcher is not None:
+        for gradient in found.values():
+            watcher.look_at_gradient(gradient, "a sum of gradients, or what a hook made of one")
+        watcher.backward_passes += 1
     return _separate(found, seeds)
 
 

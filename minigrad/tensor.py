@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import autodiff, numpy_protocol, ops
+from . import anomaly, autodiff, numpy_protocol, ops
 from .errors import ArgumentError, DTypeError, GraphError, InplaceError, MinigradError, ShapeError
 from .graph import Call, Node, Storage, mark_changed, mode, refuse_on_tape
 from .methods import Methods, explained
@@ -54,6 +54,10 @@ def apply(op: Callable[..., Any], *args: Any, **params: Any) -> Any:
         _wrap(np.asarray(y) if y.__class__ is not np.ndarray else y, values, args, op)
         for y in (result if many else (result,))
     )
+    if anomaly.entered:
+        watcher = anomaly.watcher()
+        if watcher is not None:
+            watcher.look_at_result(op, values, [y.array for y in outputs])
     node = None
     if record and mode.grad:
         node = Node(
