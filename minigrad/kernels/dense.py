@@ -79,7 +79,7 @@ def _pass_over(
             )  # fmt: skip
 
 
-@kernel(twin=matmul_twin, outputs=("c",), magnitude=_terms)
+@kernel(twin=matmul_twin, outputs=("c",), magnitude=_terms, pieces=4)
 def matmul(
     a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: Any, group: int, start: int,
     stop: int,

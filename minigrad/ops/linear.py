@@ -16,6 +16,8 @@ _NARROW = 64  # bytes in a row of the result: what one block of the narrow produ
 _SMALL = 2048  # multiply-adds that the tile would take longer to prepare than to do
 _COLUMNS = 1 << 17  # numbers below which adding up columns is not worth a thread
 _GROUP = 32  # columns that one thread computes together
+# What a thread copies into panels for itself must serve so many rows, or columns, of the result.
+_ROWS_AT_ONCE, _COLUMNS_AT_ONCE = 256, 128
 _NO_BIAS = {np.dtype(kind): np.empty(0, kind) for kind in (np.float32, np.float64)}
 
 
@@ -51,7 +53,8 @@ def dot(x: Any, y: Any, bias: Any = None) -> Any:
         return z
     group = _GROUP if rows < columns else 0  # threads share the longer side: they read less
     count = -(-columns // group) if group else rows
-    grain = _GRAIN // (work // (count or 1) + 1) + 1
+    least = _COLUMNS_AT_ONCE // group if group else _ROWS_AT_ONCE
+    grain = max(least, _GRAIN // (work // (count or 1) + 1) + 1)
     kernels.run_rows(kernels.matmul, count, grain, *_turned(x), *_turned(y), b, z, group)
     return z
 
