@@ -68,10 +68,11 @@ def note(function: Callable[..., Any], args: tuple[Any, ...], result: Any = None
         if result is None:
             now.calls.append((function, args))
         else:
-            now.calls.append((_expect, (result, function, args)))
+            now.calls.append((expect, (result, function, args)))
 
 
-def _expect(result: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def expect(result: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Call a function that must return the same as before.  Raises Diverged."""
     if function(*args) != result:
         raise Diverged
 
@@ -115,7 +116,7 @@ def summed(x: Any, axis: Any = None) -> Any:
 def copied(x: np.ndarray) -> np.ndarray:
     """A C-contiguous copy.  x: (...)."""
     y = np.empty(x.shape, x.dtype)
-    do(y.__setitem__, ..., x)
+    do(np.copyto, y, x)
     return y
 
 
@@ -124,7 +125,7 @@ def contiguous(x: np.ndarray, dtype: Any = None) -> np.ndarray:
     if x.flags.c_contiguous and (dtype is None or x.dtype == dtype):
         return x
     y = np.empty(x.shape, dtype or x.dtype)
-    do(y.__setitem__, ..., x)
+    do(np.copyto, y, x)
     return y
 
 
@@ -143,7 +144,7 @@ def zeros(shape: Any, dtype: Any) -> np.ndarray:
     if now.calls is None:
         return np.zeros(shape, dtype)
     y = np.empty(shape, dtype)
-    do(y.fill, 0)
+    do(np.copyto, y, 0)
     return y
 
 

@@ -40,6 +40,7 @@ _MODULES = {
     "gru": ("gru_backward", "gru_forward"),
     "layer_norm_lstm": ("layer_norm_lstm_backward", "layer_norm_lstm_forward"),
     "lstm": ("lstm_backward", "lstm_forward"),
+    "lstm_layer": ("lstm_layer_backward", "lstm_layer_forward"),
     "lstmp": ("lstmp_backward", "lstmp_forward"),
     "narrow": ("narrow_matmul",),
     "normalise": (
@@ -51,7 +52,7 @@ _MODULES = {
     ),
     "rnn": ("rnn_backward", "rnn_forward"),
     "saturation": ("count_saturated",),
-    "small": ("small_matmul", "sum_rows"),
+    "small": ("small_matmul", "sum_all", "sum_rows"),
     "through_pool": ("pooled_input_gradient", "pooled_weight_gradient"),
     "update": (
         "adadelta", "adagrad", "adam", "clamp", "ftrl", "momentum", "rmsprop",

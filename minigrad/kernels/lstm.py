@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 
 from . import loops, tile
@@ -87,6 +88,67 @@ def lstm_backward_twin(
         dh[rows] = np.where((t >= ends[rows])[:, None], dh_t, d_gates[t, rows] @ w_h.T)
 
 
+@numba.njit(nogil=True)
+def new_state(
+    gates: Any, h: Any, c: Any, ends: Any, t: int, first: int, live: int, last: int
+) -> None:
+    """h and c of step t + 1 for rows first to last.
+
+    gates: (T, 4, N, H), at step t in: z of rows first to live; out: sigmoid(i), tanh(j), ...
+    """
+    i, j, f, o = (
+        gates[t, 0, first:live].ravel(), gates[t, 1, first:live].ravel(),
+        gates[t, 2, first:live].ravel(), gates[t, 3, first:live].ravel(),
+    )  # fmt: skip
+    new_h = h[t + 1, first:live].ravel()
+    new_c = c[t + 1, first:live].ravel()
+    loops.sigmoid_all(i)
+    loops.tanh_all(j)
+    loops.sigmoid_all(f)
+    loops.sigmoid_all(o)
+    for n in range(first, last):
+        if t >= ends[n]:
+            loops.keep_cell(gates[t, :, n])
+    loops.new_cell(i, j, f, c[t, first:live].ravel(), new_c)
+    loops.tanh_of(new_c, new_h)
+    loops.times(o, new_h)
+    for n in range(first, last):
+        if t >= ends[n]:
+            loops.copy(h[t, n], h[t + 1, n])
+            loops.copy(c[t, n], c[t + 1, n])
+
+
+@numba.njit(nogil=True)
+def through_cell(
+    gates: Any, c: Any, d_out: Any, dh: Any, dc: Any, flow: Any, t: int, first: int, live: int,
+    last: int, dz: Any, space: Any,
+) -> None:  # fmt: skip
+    """Back through step t for rows first to live, as far as dL/dz.
+
+    dh, dc: (N, H), in: from the steps behind; out: the total dL/dh_t, and dL/dc of the step
+    before.  dz: (4, at least n * H), a block for each gate, written; space: (at least n * H,).
+    """
+    hidden = c.shape[2]
+    i, j, f, o = (
+        gates[t, 0, first:live].ravel(), gates[t, 1, first:live].ravel(),
+        gates[t, 2, first:live].ravel(), gates[t, 3, first:live].ravel(),
+    )  # fmt: skip
+    tanh_c = space[: (live - first) * hidden]
+    dh_all, dc_all = dh[first:live].ravel(), dc[first:live].ravel()
+    loops.tanh_of(c[t + 1, first:live].ravel(), tanh_c)
+    loops.add(d_out[t, first:live].ravel(), dh_all)  # now the total dL/dh_t
+    loops.total_cell_gradient(dh_all, o, tanh_c, dc_all)  # now the total dL/dc_t
+    if flow.size:
+        for n in range(first, last):
+            flow[0, t, n] = loops.square_sum(dh[n])
+            flow[1, t, n] = loops.square_sum(dc[n])
+    loops.through_sigmoid(dc_all, j, i, dz[0])
+    loops.through_tanh(dc_all, i, j, dz[1])
+    loops.through_sigmoid(dc_all, c[t, first:live].ravel(), f, dz[2])
+    loops.through_sigmoid(dh_all, tanh_c, o, dz[3])
+    loops.times(f, dc_all)
+
+
 @kernel(twin=lstm_forward_twin, outputs=("h", "c", "gates"), fastmath=FASTMATH)
 def lstm_forward(
     x_gates: Any, which: Any, ends: Any, bias: Any, w_h: Any, h: Any, c: Any, gates: Any,
@@ -107,26 +169,7 @@ def lstm_forward(
                 loops.add_inputs(
                     x_gates, which[t, first:live], bias, g * hidden, z, gates[t, g, first:live]
                 )
-            i, j, f, o = (
-                gates[t, 0, first:live].ravel(), gates[t, 1, first:live].ravel(),
-                gates[t, 2, first:live].ravel(), gates[t, 3, first:live].ravel(),
-            )  # fmt: skip
-            new_h = h[t + 1, first:live].ravel()
-            new_c = c[t + 1, first:live].ravel()
-            loops.sigmoid_all(i)
-            loops.tanh_all(j)
-            loops.sigmoid_all(f)
-            loops.sigmoid_all(o)
-            for n in range(first, last):
-                if t >= ends[n]:
-                    loops.keep_cell(gates[t, :, n])
-            loops.new_cell(i, j, f, c[t, first:live].ravel(), new_c)
-            loops.tanh_of(new_c, new_h)
-            loops.times(o, new_h)
-            for n in range(first, last):
-                if t >= ends[n]:
-                    loops.copy(h[t, n], h[t + 1, n])
-                    loops.copy(c[t, n], c[t + 1, n])
+            new_state(gates, h, c, ends, t, first, live, last)
 
 
 @kernel(twin=lstm_backward_twin, outputs=("dh", "dc", "d_gates", "flow"), fastmath=FASTMATH)
@@ -146,24 +189,8 @@ def lstm_backward(
         for t in range(steps - 1, -1, -1):
             live = loops.running(ends, t, first, last)
             rows = live - first
-            back, tanh_c = space[:rows], tanh_of_c[: rows * hidden]
-            i, j, f, o = (
-                gates[t, 0, first:live].ravel(), gates[t, 1, first:live].ravel(),
-                gates[t, 2, first:live].ravel(), gates[t, 3, first:live].ravel(),
-            )  # fmt: skip
-            dh_all, dc_all = dh[first:live].ravel(), dc[first:live].ravel()
-            loops.tanh_of(c[t + 1, first:live].ravel(), tanh_c)
-            loops.add(d_out[t, first:live].ravel(), dh_all)  # now the total dL/dh_t
-            loops.total_cell_gradient(dh_all, o, tanh_c, dc_all)  # now the total dL/dc_t
-            if flow.size:
-                for n in range(first, last):
-                    flow[0, t, n] = loops.square_sum(dh[n])
-                    flow[1, t, n] = loops.square_sum(dc[n])
-            loops.through_sigmoid(dc_all, j, i, dz[0])
-            loops.through_tanh(dc_all, i, j, dz[1])
-            loops.through_sigmoid(dc_all, c[t, first:live].ravel(), f, dz[2])
-            loops.through_sigmoid(dh_all, tanh_c, o, dz[3])
-            loops.times(f, dc_all)
+            back = space[:rows]
+            through_cell(gates, c, d_out, dh, dc, flow, t, first, live, last, dz, tanh_of_c)
             for n in range(rows):  # from blocks to rows, as the products want them
                 for g in range(4):
                     loops.copy(

@@ -37,7 +37,7 @@ def _terms(
 
 
 WIDTH = 64  # bytes in a row of a block
-_DEPTH = 256  # multiply-adds in one chain: sums of sums round less than one long chain
+_DEPTH = 1024  # multiply-adds in one chain: sums of sums round less than one long chain
 _VECTORS = WIDTH // tile.VECTOR_BYTES
 _ROWS = tile.ROWS * tile.VECTORS // _VECTORS  # as many accumulators as a block of the tile has
 _HALF, _QUARTER = max(_ROWS // 2, 1), max(_ROWS // 4, 1)
@@ -49,7 +49,7 @@ _single_row = tile._block(1, vectors=_VECTORS, narrow=True)
 
 
 @numba.njit(nogil=True)
-def _column_of_blocks(
+def _rows(
     a: Any, a_start: int, a_row: int, a_column: int, b: Any, b_start: int, c: Any, c_start: int,
     depth: int, rows: int, onto: bool, d: Any, d_start: int, d_row: int,
 ) -> None:  # fmt: skip
@@ -84,7 +84,7 @@ def _column_of_blocks(
 def narrow_matmul(
     a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: Any, start: int, stop: int
 ) -> None:
-    columns, rows, first = c.shape[1], stop - start, start * c.shape[1]
+    columns = c.shape[1]
     depth = a.shape[0] if a_turned else a.shape[1]
     a_row, a_column = (1, c.shape[0]) if a_turned else (depth, 1)
     turned = np.empty(depth * columns if b_turned else 0, c.dtype)
@@ -93,18 +93,20 @@ def narrow_matmul(
             for j in range(columns):
                 turned[k * columns + j] = b[j, k]
     shift = bias.copy()  # of one type: bias may be read-only
-    for k in range(0, max(depth, 1), _DEPTH):
-        chunk, a_start = min(_DEPTH, depth - k), start * a_row + k * a_column
-        onto, d, d_start, d_row = True, c.ravel(), first, columns
-        if k == 0:
-            onto, d, d_start, d_row = shift.size > 0, shift, 0, 0
-        if b_turned:
-            _column_of_blocks(
-                a, a_start, a_row, a_column, turned, k * columns, c, first, chunk, rows,
-                onto, d, d_start, d_row,
-            )  # fmt: skip
-        else:
-            _column_of_blocks(
-                a, a_start, a_row, a_column, b, k * columns, c, first, chunk, rows,
-                onto, d, d_start, d_row,
-            )  # fmt: skip
+    for i in range(start, stop, _ROWS):  # each row of A is read from its begin to its end
+        several, c_start = min(_ROWS, stop - i), i * columns
+        for k in range(0, max(depth, 1), _DEPTH):
+            chunk, a_start = min(_DEPTH, depth - k), i * a_row + k * a_column
+            onto, d, d_start, d_row = True, c.ravel(), c_start, columns
+            if k == 0:
+                onto, d, d_start, d_row = shift.size > 0, shift, 0, 0
+            if b_turned:
+                _rows(
+                    a, a_start, a_row, a_column, turned, k * columns, c, c_start, chunk, several,
+                    onto, d, d_start, d_row,
+                )  # fmt: skip
+            else:
+                _rows(
+                    a, a_start, a_row, a_column, b, k * columns, c, c_start, chunk, several,
+                    onto, d, d_start, d_row,
+                )  # fmt: skip

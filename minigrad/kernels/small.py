@@ -12,6 +12,8 @@ import numpy as np
 
 from .registry import FASTMATH, kernel
 
+_LANES = 16  # partial sums, so that one addition need not wait for the one before
+
 
 def small_matmul_twin(
     a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, bias: np.ndarray, c: np.ndarray
@@ -48,6 +50,30 @@ def small_matmul(a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: A
                 factor = a[k, i] if a_turned else a[i, k]
                 for j in range(columns):
                     c[i, j] += factor * b[k, j]
+
+
+def sum_all_twin(x: np.ndarray, out: np.ndarray) -> None:
+    """out = the sum of all of x, added up in float64.  x: (n,); out: (1,)."""
+    out[0] = x.sum(dtype=np.float64)
+
+
+def _magnitudes(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    return np.abs(x).sum(keepdims=True)
+
+
+@kernel(twin=sum_all_twin, outputs=("out",), magnitude=_magnitudes)
+def sum_all(x: Any, out: Any) -> None:
+    lanes = np.zeros(_LANES)
+    whole = x.size - x.size % _LANES
+    for i in range(0, whole, _LANES):
+        for j in range(_LANES):
+            lanes[j] += x[i + j]
+    for j in range(x.size - whole):
+        lanes[j] += x[whole + j]
+    total = 0.0
+    for j in range(_LANES):
+        total += lanes[j]
+    out[0] = total
 
 
 def sum_rows_twin(x: np.ndarray, out: np.ndarray, start: int, stop: int) -> None:

@@ -65,6 +65,14 @@ def _spread(builder: Any, number: Any, vector: Any) -> Any:
     return builder.shuffle_vector(first, first, lanes)
 
 
+def _fetch(builder: Any, place: Any) -> None:
+    """Have a line of memory brought to the cache; does nothing where there is no memory."""
+    byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0i8")
+    builder.call(function, [builder.bitcast(place, byte), i32(0), i32(3), i32(1)])
+
+
 def _only(builder: Any, vector: Any, size: int, columns: Any) -> tuple[Any, Any]:
     """How to read and to write a vector at some lane of rows that end after ``columns``.
 
@@ -104,7 +112,8 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS, narrow: bool 
     scattered: "A" if A is no matrix in memory, but A[i, k] is at the place a_row[i] + a_column[k]
     from a_start on: two tables (intp) instead of the two distances; "B" if row k of B is b_row[k]
     from b_start on.
-    narrow: whether B and C have only ``c_row`` columns, fewer than the block.
+    narrow: whether B and C have only ``c_row`` columns, fewer than the block.  There is little to
+    do for a number of A then, so those of the block below are fetched while this one is done.
     onto: whether the product is added to something: to D, given like C but with a row distance
     of its own (0 for one row that all share, a bias), when the block's own sums are done: sums
     of sums round less than one long chain.
@@ -168,6 +177,13 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS, narrow: bool 
                 k = loop.index
                 to_k = entry(7, k) if scattered == "A" else builder.mul(k, a_column)
                 b_k = moved(b_rows, entry(8, k)) if scattered == "B" else moved(b_rows, k, b_row)
+                if narrow:
+                    ahead = builder.select(
+                        builder.icmp_signed("==", a_column, intp(1)), intp(rows), a_column
+                    )
+                    _fetch(builder, builder.gep(moved(a_rows[0], intp(rows), a_row), [
+                        builder.mul(k, ahead)
+                    ]))  # fmt: skip
                 b = [read(vector_at(b_k, lane), lane) for lane in lanes]
                 for row, slots in zip(a_rows, sums):
                     one = builder.load(moved(row, to_k))
@@ -308,9 +324,20 @@ def product(a: Any, panels: Any, c: Any) -> None:
 
     a: (M, K) C-contiguous; panels: (P, K, width); c: (M, P * width) C-contiguous.
     """
+    _product(a, panels, c, False, c, 0)
+
+
+@numba.njit(nogil=True)
+def product_onto(a: Any, panels: Any, c: Any, d: Any, d_row: int) -> None:
+    """c = a @ b + d, whose rows are ``d_row`` numbers apart: 0 for one row that all share."""
+    _product(a, panels, c, True, d, d_row)
+
+
+@numba.njit(nogil=True)
+def _product(a: Any, panels: Any, c: Any, onto: bool, d: Any, d_row: int) -> None:
     count, depth, step = panels.shape
     for p in range(count):
         column_of_blocks(
             a, 0, panels, p * depth * step, c, p * step,
-            depth, 1, step, count * step, depth, a.shape[0], False, c, 0, 0,
+            depth, 1, step, count * step, depth, a.shape[0], onto, d, p * step, d_row,
         )  # fmt: skip

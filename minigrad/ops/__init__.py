@@ -52,7 +52,7 @@ from .indexing import embedding, getitem, scatter
 from .layer_norm_lstm import layer_norm_lstm
 from .linear import einsum, linear, matmul
 from .loss import softmax_cross_entropy, squared_error
-from .lstm import lstm
+from .lstm import lstm, lstm_layer
 from .lstmp import lstmp
 from .normalise import batch_norm, layer_norm
 from .pool import avg_pool2d, max_pool2d
@@ -76,9 +76,9 @@ __all__ = [
     "absolute", "add", "astype", "attend", "avg_pool2d", "batch_norm", "broadcast_to", "clip",
     "concat", "conv2d", "cos", "divide", "dropout", "einsum", "elu", "embedding", "exp", "expm1",
     "flip", "gelu", "getitem", "gru", "identity", "layer_norm", "layer_norm_lstm", "leaky_relu",
-    "linear", "log", "log1p", "log_softmax", "logsumexp", "lstm", "lstmp", "matmul", "max",
-    "max_pool2d", "maximum", "mean", "min", "minimum", "multiply", "negative", "pad", "power",
-    "relu", "reshape", "reverse_sequence", "rnn", "scatter", "sigmoid", "sin", "softmax",
+    "linear", "log", "log1p", "log_softmax", "logsumexp", "lstm", "lstm_layer", "lstmp", "matmul",
+    "max", "max_pool2d", "maximum", "mean", "min", "minimum", "multiply", "negative", "pad",
+    "power", "relu", "reshape", "reverse_sequence", "rnn", "scatter", "sigmoid", "sin", "softmax",
     "softmax_cross_entropy", "softplus", "split", "sqrt", "square", "squared_error", "stack",
     "subtract", "sum", "tanh", "transpose", "unstack", "var", "where",
 ]  # fmt: skip

@@ -8,11 +8,22 @@ import numpy as np
 
 from .. import kernels
 from ..errors import DTypeError, ShapeError, axes
-from ..recording import contiguous, copied, do, repeatable
+from ..recording import contiguous, copied, do, repeatable, summed
 from ._call import first_order_only
-from ._sequence import ends, grain, over_time, report, zero_past_end
+from ._sequence import (
+    check_one_dtype,
+    check_shape,
+    ends,
+    grain,
+    over_time,
+    report,
+    zero_past_end,
+)
 from .indexing import add_rows, check_ids
 from .linear import dot, total
+
+# The batch is cut into parts whose gradients are summed: of so many rows, but into two from 20 on.
+_PART_ROWS = 64
 
 
 @over_time
@@ -50,8 +61,8 @@ def lstm(
     forget = shift[2 * hidden : 3 * hidden]
     do(np.add, forget, forget_bias, forget)
     states_h, states_c = np.empty((2, steps + 1, batch, hidden), dtype)
-    do(states_h[0].__setitem__, ..., h)
-    do(states_c[0].__setitem__, ..., c)
+    do(np.copyto, states_h[0], h)
+    do(np.copyto, states_c[0], c)
     gates = np.empty((steps, 4, batch, hidden), dtype)
     kernels.run_rows(
         kernels.lstm_forward, batch, worth,
@@ -79,6 +90,79 @@ def lstm(
         return d_table, d_h, d_c, d_w, total(d_table)  # each step is in one row
 
     return (zero_past_end(states_h[1:], lengths), states_h[-1], states_c[-1]), vjp
+
+
+@over_time
+@repeatable
+@first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
+def lstm_layer(
+    x: Any, h: Any, c: Any, w_x: Any, w_h: Any, bias: Any, lengths: Any = None,
+    forget_bias: float = 0.0, wants_dx: bool = True, flow: Any = None, show_gates: Any = None,
+) -> Any:  # fmt: skip
+    """LSTM over T steps with the weights of its inputs: ``lstm(x @ w_x, h, c, w_h, bias)``.
+
+    x: (T, N, D); w_x: (D, 4H); the others as for :func:`lstm`, and so are the results.
+    wants_dx: whether somebody will ask for the gradient of x; None is returned for it if not.
+    One kernel each way, which uses what a step makes while it is in cache.
+    Raises ShapeError or DTypeError before anything is computed.
+    """
+    _check_layer(x, h, c, w_x, w_h, bias)
+    steps, batch, depth = x.shape
+    hidden = w_h.shape[0]
+    dtype = x.dtype
+    x, w_x, w_h = contiguous(x), contiguous(w_x), contiguous(w_h)
+    work = steps * 4 * hidden * (depth + hidden)
+    stops = ends(lengths, steps, batch)
+    shift = copied(bias)
+    forget = shift[2 * hidden : 3 * hidden]
+    do(np.add, forget, forget_bias, forget)
+    states_h, states_c = np.empty((2, steps + 1, batch, hidden), dtype)
+    do(np.copyto, states_h[0], h)
+    do(np.copyto, states_c[0], c)
+    gates = np.empty((steps, 4, batch, hidden), dtype)
+    kernels.run_rows(
+        kernels.lstm_layer_forward, batch, grain(work),
+        x, stops, shift, w_x, w_h, states_h, states_c, gates,
+    )  # fmt: skip
+    if show_gates is not None:
+        show_gates(gates, states_c[1:])
+
+    def vjp(gs: Any) -> Any:
+        d_out, d_h, d_c = gs
+        d_h, d_c = copied(d_h), copied(d_c)  # ours to write into
+        parts = max(batch // _PART_ROWS, 2 if batch >= 20 else 1)
+        dx = np.empty(x.shape if wants_dx else (0, 0, depth), dtype)
+        dw = np.empty((parts, depth + hidden, 4 * hidden), dtype)
+        db = np.empty((parts, 4 * hidden), dtype)
+        norms = np.empty((2, steps, batch) if flow is not None else (2, 0, 0), dtype)
+        kernels.run_rows(
+            kernels.lstm_layer_backward, parts, grain(work) * parts // max(batch, 1) + 1,
+            x, states_h, states_c, gates, stops, w_x, w_h, zero_past_end(d_out, lengths), d_h, d_c,
+            dx, dw, db, norms,
+        )  # fmt: skip
+        if flow is not None:
+            report(flow, norms, lengths)
+        whole = summed(dw, 0)
+        return (
+            dx if wants_dx else None, d_h, d_c, whole[:depth], whole[depth:], summed(db, 0)
+        )  # fmt: skip
+
+    return (zero_past_end(states_h[1:], lengths), states_h[-1], states_c[-1]), vjp
+
+
+def _check_layer(x: Any, h: Any, c: Any, w_x: Any, w_h: Any, bias: Any) -> None:
+    """Raise ShapeError or DTypeError unless all arguments fit."""
+    if w_h.ndim != 2 or w_h.shape[1] != 4 * w_h.shape[0]:
+        raise ShapeError(f"lstm_layer: w_h must be (H, 4H), got {w_h.shape}")
+    if x.ndim != 3:
+        raise ShapeError(f"lstm_layer: x must be (T, N, D), got shape {x.shape}")
+    hidden, wide = w_h.shape
+    because = f"for x {axes(x.shape, 'TND')} and w_h {w_h.shape}"
+    check_shape("lstm_layer", "w_x", w_x, (x.shape[2], wide), None, because)
+    for name, state in (("h", h), ("c", c)):
+        check_shape("lstm_layer", name, state, (x.shape[1], hidden), "NH", because)
+    check_shape("lstm_layer", "bias", bias, (wide,), None, because)
+    check_one_dtype("lstm_layer", x=x, h=h, c=c, w_x=w_x, w_h=w_h, bias=bias)
 
 
 def _check(x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, ids: Any) -> None:

@@ -55,7 +55,7 @@ def rnn(
     worth = grain(steps * hidden * hidden)
     stops = ends(lengths, steps, batch)
     states = np.empty((steps + 1, batch, hidden), dtype)
-    do(states[0].__setitem__, ..., h)
+    do(np.copyto, states[0], h)
     kernels.run_rows(
         kernels.rnn_forward, batch, worth,
         rows, which.reshape(steps, batch), stops, bias, w_h, relu, states,

@@ -63,6 +63,45 @@ def _lstm_backward(rng, dtype):
             yield gates, c, ends, w_h, d_out, dh, dc, d_gates, flow, 0, n
 
 
+# T, N, D, H, parts of the batch
+LAYER_SIZES = [
+    (3, 5, 4, 7, 2), (1, 1, 1, 1, 1), (10, 9, 40, 32, 1), (0, 4, 2, 3, 2), (4, 150, 3, 6, 2),
+    (5, 3, 1, 33, 4), (2, 0, 3, 4, 1),
+]  # fmt: skip
+
+
+def _lstm_layer_forward(rng, dtype):
+    for t, n, d, h, _ in LAYER_SIZES:
+        _, *others = _lstm_arrays(rng, dtype, t, n, h)
+        bias, w_h, *others = others
+        x, w_x = (0.5 * rng.standard_normal(s).astype(dtype) for s in ((t, n, d), (d, 4 * h)))
+        for ends in (np.full(n, t), _ends(rng, t, n)):
+            yield x, ends, bias, w_x, w_h, *others, 0, n
+        yield x, ends, bias, w_x, w_h, *others, n // 3, n - n // 3
+
+
+def _lstm_layer_backward(rng, dtype):
+    for t, n, d, h, parts in LAYER_SIZES:
+        for watched in (True, False):
+            _, _, w_h, hs, c, gates = _lstm_arrays(rng, dtype, t, n, h)
+            gates = (1 / (1 + np.exp(-gates))).astype(dtype)
+            x, w_x, d_out = (
+                0.5 * rng.standard_normal(s).astype(dtype)
+                for s in ((t, n, d), (d, 4 * h), (t, n, h))
+            )
+            flow = np.zeros((2, t, n) if watched else (2, 0, 0), dtype)
+            dh, dc = rng.standard_normal((2, n, h)).astype(dtype)
+            ends = _ends(rng, t, n) if watched else np.full(n, t)
+            over = np.arange(t)[:, None] >= ends
+            gates.swapaxes(1, 2)[over] = np.array([0, 0, 1, 0])[:, None]
+            d_out[over] = 0
+            dx = np.full((t, n, d) if watched else (0, 0, d), 7, dtype)
+            dw, db = np.full((parts, d + h, 4 * h), 7, dtype), np.full((parts, 4 * h), 7, dtype)
+            given = x, hs, c, gates, ends, w_x, w_h, d_out, dh, dc, dx, dw, db, flow
+            yield *given, 0, parts
+            yield *given, parts // 2, parts
+
+
 # T, N, H, P, peepholes, projection, bound of the cell
 LSTMP_SIZES = [
     (3, 5, 7, 7, 1, 0, 0.4), (4, 3, 9, 20, 0, 1, np.inf), (1, 1, 1, 1, 1, 1, 0.1),
@@ -263,6 +302,11 @@ def _narrow_matmul(rng, dtype):
                 yield a, a_turned, b, b_turned, bias, np.full((m, p), 7, dtype), m // 3, m // 2
 
 
+def _sum_all(rng, dtype):
+    for n in (0, 1, 15, 16, 17, 1000):
+        yield rng.standard_normal(n).astype(dtype), np.full(1, 7, dtype)
+
+
 def _sum_rows(rng, dtype):
     for n, p, start, stop in [(5, 3, 0, 3), (1, 40, 7, 33), (0, 4, 0, 4), (300, 70, 69, 70)]:
         yield rng.standard_normal((n, p)).astype(dtype), np.full(p, 7, dtype), start, stop
@@ -445,6 +489,8 @@ def _lstm_greedy(rng, dtype):
 
 CASES = {
     "lstm_greedy": _lstm_greedy,
+    "lstm_layer_backward": _lstm_layer_backward,
+    "lstm_layer_forward": _lstm_layer_forward,
     "layer_norm_forward": _layer_norm_forward,
     "layer_norm_backward": _layer_norm_backward,
     "batch_moments": _batch_moments,
@@ -474,6 +520,7 @@ CASES = {
     "matmul": _matmul,
     "narrow_matmul": _narrow_matmul,
     "small_matmul": _small_matmul,
+    "sum_all": _sum_all,
     "sum_rows": _sum_rows,
     "lstm_forward": _lstm_forward,
     "lstm_backward": _lstm_backward,

@@ -295,6 +295,25 @@ case("lstm", "ids", lambda *xs: mg.apply(ops.lstm, *xs, ids=LETTERS), *WEIGHTS)
 
 
 
+def lstm_layer_arrays(steps, batch, depth, hidden):
+    _, h, c, w_h, bias = lstm_arrays(steps, batch, hidden)
+    return [normal(steps, batch, depth), h, c, normal(depth, 4 * hidden), w_h, bias]
+
+
+layer = apply(ops.lstm_layer, forget_bias=1.0)
+for sizes in [(1, 1, 1, 1), (4, 3, 2, 5), (3, 9, 4, 8), (2, 1, 40, 17), (0, 2, 2, 3), (2, 0, 1, 3),
+              (2, 41, 3, 2), (3, 2, 0, 3)]:  # fmt: skip
+    case("lstm_layer", f"{sizes}", layer, *lstm_layer_arrays(*sizes))
+case("lstm_layer", "outputs only", lambda *xs: layer(*xs)[0], *lstm_layer_arrays(3, 2, 3, 4))
+case("lstm_layer", "last h only", lambda *xs: layer(*xs)[1], *lstm_layer_arrays(3, 2, 3, 4))
+case("lstm_layer", "last c only", lambda *xs: layer(*xs)[2], *lstm_layer_arrays(3, 2, 3, 4))
+case("lstm_layer", "lengths", apply(ops.lstm_layer, lengths=ENDS), *lstm_layer_arrays(4, 3, 2, 5))
+case(
+    "lstm_layer", "views", lambda x, w, *xs: layer(x.swapaxes(0, 1), *xs[:2], w.T, *xs[2:]),
+    normal(3, 4, 2), normal(20, 2), *lstm_arrays(4, 3, 5)[1:],
+)  # fmt: skip
+
+
 def lstmp_arrays(steps, batch, hidden, size):
     shapes = [(steps, batch, 4 * hidden), (batch, size), (batch, hidden), (size, 4 * hidden)]
     return [normal(*s) for s in [*shapes, (4 * hidden,), (3, hidden), (hidden, size)]]

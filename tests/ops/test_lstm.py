@@ -133,3 +133,99 @@ def test_bad_ids():
         mg.apply(ops.lstm, *values, ids=np.zeros((4, 3)))
     with pytest.raises(ShapeError, match=r"^lstm: ids must be \(T, N\), got shape \(3,\)"):
         mg.apply(ops.lstm, *values, ids=np.zeros(3, int))
+
+
+# -- the layer with its input weights -----------------------------------------------------------
+
+
+def layer_arrays(steps, batch, depth, hidden, dtype=np.float64):
+    _, h, c, w_h, bias = arrays(steps, batch, hidden, dtype)
+    rng = np.random.default_rng(1)
+    x, w_x = rng.standard_normal((steps, batch, depth)), rng.standard_normal((depth, 4 * hidden))
+    return [x.astype(dtype), h, c, w_x.astype(dtype), w_h, bias]
+
+
+def gradients_of(outputs, inputs):
+    rng = np.random.default_rng(2)
+    loss = sum((y * rng.standard_normal(y.shape).astype(y.dtype)).sum() for y in outputs)
+    return [g.array for g in mg.grad(loss, inputs)]
+
+
+@pytest.mark.parametrize("lengths", [False, True], ids=["whole", "lengths"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1, 1), (4, 3, 2, 5), (10, 33, 20, 17), (3, 130, 64, 64), (7, 20, 30, 40)]
+)
+def test_the_layer_is_the_op_on_multiplied_inputs(sizes, dtype, lengths):
+    values = layer_arrays(*sizes, dtype)
+    ends = np.random.default_rng(3).integers(0, sizes[0] + 1, sizes[1]) if lengths else None
+    fused, apart = leaves(values), leaves(values)
+    ours = mg.apply(ops.lstm_layer, *fused, lengths=ends, forget_bias=1.0)
+    x, h, c, w_x, w_h, bias = apart
+    theirs = mg.apply(ops.lstm, x @ w_x, h, c, w_h, bias, lengths=ends, forget_bias=1.0)
+    tiny = 1e-10 if dtype == np.float64 else 3e-4
+    for a, b in zip(ours, theirs):
+        np.testing.assert_allclose(a.array, b.array, rtol=tiny, atol=tiny)
+    names = ("x", "h", "c", "w_x", "w_h", "bias")
+    for name, a, b in zip(names, gradients_of(ours, fused), gradients_of(theirs, apart)):
+        assert a.dtype == dtype
+        np.testing.assert_allclose(a, b, atol=tiny * np.abs(b).max(), err_msg=name)
+
+
+def test_bits_of_the_layer_do_not_depend_on_threads():
+    before, found = mg.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            mg.set_num_threads(threads)
+            inputs = leaves(layer_arrays(9, 200, 30, 40, np.float32))
+            outputs = mg.apply(ops.lstm_layer, *inputs)
+            every = [*(y.array for y in outputs), *gradients_of(outputs, inputs)]
+            found.append([y.tobytes() for y in every])
+    finally:
+        mg.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
+
+
+def test_an_input_that_needs_no_gradient_gets_none():
+    x, *others = layer_arrays(4, 3, 2, 5)
+    wanted = leaves(others)
+    outputs = mg.apply(ops.lstm_layer, x, *wanted, wants_dx=False)
+    whole = leaves([x, *others])
+    expected = gradients_of(mg.apply(ops.lstm_layer, *whole), whole)[1:]
+    for a, b in zip(gradients_of(outputs, wanted), expected):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_layer_tells_its_watchers():
+    values = layer_arrays(4, 3, 2, 5)
+    seen, gates = [], []
+    inputs = leaves(values)
+    out, h, c = mg.apply(
+        ops.lstm_layer, *inputs, flow=seen.append, show_gates=lambda *a: gates.append(a)
+    )
+    (out.sum() + h.sum()).backward()
+    other, others = [], leaves(values)
+    x, *rest = others
+    theirs = mg.apply(ops.lstm, x @ rest[2], *rest[:2], *rest[3:], flow=other.append)
+    (theirs[0].sum() + theirs[1].sum()).backward()
+    np.testing.assert_allclose(seen[0], other[0], rtol=1e-10)
+    assert [a.shape for a in gates[0]] == [(4, 4, 3, 5), (4, 3, 5)]
+
+
+@pytest.mark.parametrize("place, shape, words", [
+    (0, (4, 3), r"x must be \(T, N, D\)"), (0, (4, 3, 7), "w_x must be"),
+    (1, (2, 5), "h must be"), (2, (3, 4), "c must be"), (3, (2, 19), "w_x must be"),
+    (4, (5, 19), "w_h must be"), (5, (19,), "bias must be"),
+])  # fmt: skip
+def test_the_layer_refuses_shapes(place, shape, words):
+    values = layer_arrays(4, 3, 2, 5)
+    values[place] = np.zeros(shape)
+    with pytest.raises(ShapeError, match=f"lstm_layer: {words}"):
+        mg.apply(ops.lstm_layer, *leaves(values))
+
+
+def test_the_layer_refuses_two_dtypes():
+    values = layer_arrays(4, 3, 2, 5)
+    values[3] = values[3].astype(np.float32)
+    with pytest.raises(DTypeError, match="lstm_layer: all arguments need one dtype"):
+        mg.apply(ops.lstm_layer, *leaves(values))

@@ -29,11 +29,12 @@ import numpy as np
 from ... import functional as F
 from ... import ops
 from ...errors import ArgumentError
+from ...ops.activations import check_number
 from ...tensor import Tensor, apply
 from .. import init
 from ..layers import positive
 from ..module import Parameter
-from .base import Cell, Layer, Recurrent
+from .base import Cell, Layer, Recurrent, gate_index
 
 GATES = "ijfo"
 
@@ -69,6 +70,7 @@ class _LSTM(Recurrent):
             raise ArgumentError(
                 f"{type(self).__name__}: cell_clip must be positive or None, got {cell_clip!r}"
             )
+        check_number(type(self).__name__, "forget_bias", forget_bias)
         output_size = hidden_size if projection is None else projection
         rows = input_size + output_size  # TensorFlow keeps w_x above w_h in one kernel
         kernel = init.glorot_uniform((rows, 4 * hidden_size), generator=generator)
@@ -113,8 +115,11 @@ class _LSTM(Recurrent):
         return h, (h, c)
 
     def gate(self, name: str) -> GateWeights:
-        """Views of the weights of gate "i", "j", "f" or "o"; writing to them writes here."""
-        first = GATES.index(name) * self.hidden_size
+        """Views of the weights of gate "i", "j", "f" or "o"; writing to them writes here.
+
+        Raises ArgumentError for any other name.
+        """
+        first = gate_index(type(self).__name__, GATES, name) * self.hidden_size
         columns = slice(first, first + self.hidden_size)
         peephole = None if self.w_c is None or name == "j" else self.w_c.array["ifo".index(name)]
         return GateWeights(
@@ -173,13 +178,21 @@ class LSTM(_LSTM, Layer):
         self, x: Any, state: tuple[Any, ...], lengths: np.ndarray | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         ids = x.dtype.kind in "iu"
+        plain = self.w_c is None and self.w_p is None and self.cell_clip is None
+        others = {
+            "lengths": lengths, "forget_bias": self.forget_bias, **self._watchers(lengths)
+        }  # fmt: skip
+        # with wide inputs their weights would not stay in cache from step to step
+        if plain and not ids and self.input_size <= 2 * self.hidden_size:
+            outputs, h, c = apply(
+                ops.lstm_layer, x, *state, self.w_x, self.w_h, self.bias,
+                wants_dx=getattr(x, "requires_grad", False), **others,
+            )  # fmt: skip
+            return outputs, (h, c)
         x_gates = self.w_x if ids else F.matmul(x, self.w_x)  # (T, N, 4H), or rows of w_x
         inputs = x_gates, *state, self.w_h, self.bias
-        others = {
-            "ids": getattr(x, "array", x) if ids else None,
-            "lengths": lengths, "forget_bias": self.forget_bias, **self._watchers(lengths),
-        }  # fmt: skip
-        if self.w_c is None and self.w_p is None and self.cell_clip is None:
+        others["ids"] = getattr(x, "array", x) if ids else None
+        if plain:
             outputs, h, c = apply(ops.lstm, *inputs, **others)
         else:
             outputs, h, c = apply(

@@ -72,10 +72,10 @@ def test_options_change_the_numbers_and_nothing_runs_the_plain_kernel(kind):
     x = mg.Tensor(10 * draw(2, 4, 3))
     with mg.kernels.record_calls() as names:
         layer(x)
-    assert "lstmp_forward" in names and "lstm_forward" not in names
+    assert "lstmp_forward" in names and "lstm_layer_forward" not in names
     with mg.kernels.record_calls() as names:
         plain(x)
-    assert "lstm_forward" in names and "lstmp_forward" not in names
+    assert "lstm_layer_forward" in names and "lstmp_forward" not in names
     if kind == "clip":
         plain.load_state_dict(layer.state_dict())
         (_, (_, c)), (_, (_, wild)) = layer(x), plain(x)

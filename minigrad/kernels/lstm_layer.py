@@ -1,0 +1,225 @@
+"""LSTM over all time steps together with the weights of its inputs.
+
+    z_t = [x_t, h_{t-1}] W + bias                 (N, 4H), W = [W_x; W_h] as TensorFlow keeps it
+
+lstm.py takes inputs that have been multiplied already, all in one large product, and leaves the
+gradients of the weights to large products too.  Each of these goes through memory once more: at
+128 rows, 28 steps and 128 units they move twice as much as the caches hold, and take longer for
+that than for their arithmetic.  Here what a step makes is used while it is in cache: its inputs
+are multiplied in the step, and dL/dz_t, a few rows at a time, gives its share of all gradients
+before it is overwritten.
+
+Gradients of weights are sums over the batch.  So that they never depend on the number of
+threads, the batch is cut into parts that depend on nothing but its size, and each part has sums
+of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from . import loops, panels, tile
+from .lstm import lstm_backward_twin, lstm_forward_twin, new_state, through_cell
+from .registry import FASTMATH, kernel
+
+_TOGETHER = 64  # rows of dL/dz_t that are worth passing over the sums
+
+
+def lstm_layer_forward_twin(
+    x: np.ndarray, ends: np.ndarray, bias: np.ndarray, w_x: np.ndarray, w_h: np.ndarray,
+    h: np.ndarray, c: np.ndarray, gates: np.ndarray, start: int, stop: int,
+) -> None:  # fmt: skip
+    """States and gates for batch rows start to stop.
+
+    x: (T, N, D); w_x: (D, 4H); the others as in lstm_forward.
+    """
+    steps, batch, depth = x.shape
+    which = np.arange(steps * batch).reshape(steps, batch)
+    x_gates = x.reshape(-1, depth) @ w_x
+    lstm_forward_twin(x_gates, which, ends, bias, w_h, h, c, gates, start, stop)
+
+
+def lstm_layer_backward_twin(
+    x: np.ndarray, h: np.ndarray, c: np.ndarray, gates: np.ndarray, ends: np.ndarray,
+    w_x: np.ndarray, w_h: np.ndarray, d_out: np.ndarray, dh: np.ndarray, dc: np.ndarray,
+    dx: np.ndarray, dw: np.ndarray, db: np.ndarray, flow: np.ndarray, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Back-propagation through time for parts start to stop of the batch.
+
+    x: (T, N, D), w_x: (D, 4H); h, c, gates, ends, w_h, d_out, dh, dc and flow as in
+    lstm_backward.
+    dx: (T, N, D), written; or of no entries if nobody wants it.
+    dw: (P, D + H, 4H), db: (P, 4H), written: for each of P parts of the batch, its share.
+    """
+    steps, batch, depth = x.shape
+    wide = w_h.shape[1]
+    for part in range(start, stop):
+        first, last = part * batch // len(dw), (part + 1) * batch // len(dw)
+        rows = slice(first, last)
+        d_gates = np.zeros((steps, batch, wide), x.dtype)
+        lstm_backward_twin(
+            gates, c, ends, w_h, d_out, dh, dc, d_gates, flow, first, last
+        )
+        dz = d_gates[:, rows].reshape(-1, wide)
+        if dx.size:
+            dx[:, rows] = d_gates[:, rows] @ w_x.T
+        dw[part, :depth] = x[:, rows].reshape(len(dz), depth).T @ dz
+        dw[part, depth:] = h[:-1, rows].reshape(len(dz), h.shape[2]).T @ dz
+        db[part] = dz.sum(axis=0)
+
+
+# -- compiled -------------------------------------------------------------------------------
+
+
+@numba.njit(nogil=True)
+def _beside(x: Any, h: Any, out: Any) -> None:
+    """out (n, D + H) = rows of x (n, D) and of h (n, H) side by side."""
+    depth = x.shape[1]
+    for n in range(out.shape[0]):
+        loops.copy(x[n], out[n, :depth])
+        loops.copy(h[n], out[n, depth:])
+
+
+@numba.njit(nogil=True)
+def _pack(w_x: Any, w_h: Any) -> Any:
+    """Panels of [w_x; w_h], (panels, D + H, width)."""
+    depth, wide = w_x.shape[0] + w_h.shape[0], w_h.shape[1]
+    step = tile.width(w_h.dtype)
+    count = (wide + step - 1) // step
+    packed = np.empty(count * depth * step, w_h.dtype)
+    panels.pack_panels(w_x, False, 0, w_x.shape[0], 0, wide, packed, 0, depth * step)
+    begin = w_x.shape[0] * step
+    panels.pack_panels(w_h, False, 0, w_h.shape[0], 0, wide, packed, begin, depth * step)
+    return packed.reshape(count, depth, step)
+
+
+@numba.njit(nogil=True)
+def _pack_turned(w: Any) -> Any:
+    """Panels of the transpose of w (K, 4H), (panels, 4H, width)."""
+    depth = w.shape[1]
+    step = tile.width(w.dtype)
+    count = (w.shape[0] + step - 1) // step
+    packed = np.empty(count * depth * step, w.dtype)
+    panels.pack_panels(w, True, 0, depth, 0, w.shape[0], packed, 0, depth * step)
+    return packed.reshape(count, depth, step)
+
+
+@kernel(twin=lstm_layer_forward_twin, outputs=("h", "c", "gates"), fastmath=FASTMATH)
+def lstm_layer_forward(
+    x: Any, ends: Any, bias: Any, w_x: Any, w_h: Any, h: Any, c: Any, gates: Any, start: int,
+    stop: int,
+) -> None:  # fmt: skip
+    steps, hidden = x.shape[0], w_h.shape[0]
+    weights = _pack(w_x, w_h)
+    count, depth, step = weights.shape
+    shift = np.zeros(count * step, bias.dtype)
+    loops.copy(bias, shift[: bias.size])
+    block = loops.rows_together(ends, steps, start, stop)
+    beside = np.empty((block, depth), x.dtype)
+    z = np.empty((block, count * step), x.dtype)
+    for first in range(start, stop, block):
+        last = min(first + block, stop)
+        for t in range(steps):
+            live = loops.running(ends, t, first, last)  # the rows behind have all ended
+            rows = live - first
+            _beside(x[t, first:live], h[t, first:live], beside[:rows])
+            tile.product_onto(beside[:rows], weights, z[:rows], shift, 0)
+            for g in range(4):
+                for n in range(rows):
+                    loops.copy(z[n, g * hidden : (g + 1) * hidden], gates[t, g, first + n])
+            new_state(gates, h, c, ends, t, first, live, last)
+
+
+@numba.njit(nogil=True)
+def _add_share(
+    beside: Any, dz: Any, places: Any, w_x: Any, packed: Any, space: Any, dx: Any, sums: Any,
+    db: Any,
+) -> None:  # fmt: skip
+    """What some rows of dL/dz give to dx, to sums (D + H, at least 4H) and to db (4H,).
+
+    beside: (n, D + H), [x, h] of the rows; dz: (n, 4H); places: (n,), the rows of dx (T * N, D).
+    w_x: panels of its transpose; packed and space: to write into.
+    """
+    rows, wide = dz.shape
+    depth = beside.shape[1]
+    if dx.size:
+        tile.product(dz, w_x, space[:rows])
+        for n in range(rows):
+            loops.copy(space[n], dx[places[n]])
+    for n in range(rows):
+        loops.add(dz[n], db)
+    step = tile.width(dz.dtype)
+    across = sums.shape[1]
+    panels.pack_panels(dz, False, 0, rows, 0, wide, packed, 0, rows * step)
+    for p in range(across // step):
+        tile.column_of_blocks(
+            beside, 0, packed, p * rows * step, sums, p * step,
+            1, depth, step, across, rows, depth, True, sums, p * step, across,
+        )  # fmt: skip
+
+
+@kernel(
+    twin=lstm_layer_backward_twin, outputs=("dh", "dc", "dx", "dw", "db", "flow"),
+    fastmath=FASTMATH, pieces=4,
+)  # fmt: skip
+def lstm_layer_backward(
+    x: Any, h: Any, c: Any, gates: Any, ends: Any, w_x: Any, w_h: Any, d_out: Any, dh: Any,
+    dc: Any, dx: Any, dw: Any, db: Any, flow: Any, start: int, stop: int,
+) -> None:  # fmt: skip
+    steps, batch, depth = x.shape
+    hidden, wide = w_h.shape
+    dx_rows = dx.reshape(dx.shape[0] * dx.shape[1], depth)
+    turned_h, turned_x = _pack_turned(w_h), _pack_turned(w_x)
+    step = tile.width(x.dtype)
+    most = batch // len(dw) + 1  # rows of a part
+    room = max(_TOGETHER, most)
+    dz = np.empty((4, most * hidden), x.dtype)
+    tanh_of_c = np.empty(most * hidden, x.dtype)
+    back = np.empty((most, turned_h.shape[0] * step), x.dtype)
+    dz_rows = np.empty((room, wide), x.dtype)
+    beside = np.empty((room, depth + hidden), x.dtype)
+    places = np.empty(room, np.intp)
+    across = (wide + step - 1) // step * step
+    packed = np.empty(room * across, x.dtype)
+    space = np.empty((room, turned_x.shape[0] * step), x.dtype)
+    sums = np.empty((depth + hidden, across), x.dtype)
+    for part in range(start, stop):
+        first, last = part * batch // len(dw), (part + 1) * batch // len(dw)
+        sums[:] = 0
+        db[part] = 0
+        filled = 0
+        for t in range(steps - 1, -1, -1):
+            live = loops.running(ends, t, first, last)
+            rows = live - first
+            through_cell(gates, c, d_out, dh, dc, flow, t, first, live, last, dz, tanh_of_c)
+            if filled + rows > room:
+                _add_share(
+                    beside[:filled], dz_rows[:filled], places, turned_x, packed, space, dx_rows,
+                    sums, db[part],
+                )  # fmt: skip
+                filled = 0
+            now = slice(filled, filled + rows)
+            for n in range(rows):  # from blocks to rows, as the products want them
+                for g in range(4):
+                    loops.copy(
+                        dz[g, n * hidden : (n + 1) * hidden],
+                        dz_rows[filled + n, g * hidden : (g + 1) * hidden],
+                    )
+                places[filled + n] = t * batch + first + n
+            _beside(x[t, first:live], h[t, first:live], beside[now])
+            for n in range(live, last if dx.size else live):
+                dx[t, n] = 0
+            tile.product(dz_rows[now], turned_h, back[:rows])
+            for n in range(rows):
+                if t < ends[first + n]:
+                    loops.copy(back[n], dh[first + n])
+            filled += rows
+        _add_share(
+            beside[:filled], dz_rows[:filled], places, turned_x, packed, space, dx_rows, sums,
+            db[part],
+        )  # fmt: skip
+        for k in range(depth + hidden):
+            loops.copy(sums[k], dw[part, k])
