@@ -54,7 +54,7 @@ def dot(x: Any, y: Any, bias: Any = None) -> Any:
     group = _GROUP if rows < columns else 0  # threads share the longer side: they read less
     count = -(-columns // group) if group else rows
     least = _COLUMNS_AT_ONCE // group if group else _ROWS_AT_ONCE
-    grain = max(least, _GRAIN // (work // (count or 1) + 1) + 1)
+    grain = max(min(least, count // 2), _GRAIN // (work // (count or 1) + 1) + 1)
     kernels.run_rows(kernels.matmul, count, grain, *_turned(x), *_turned(y), b, z, group)
     return z
 
