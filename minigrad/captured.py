@@ -15,6 +15,12 @@ one node of the graph, and what is inside is a list of calls on arrays:
         loss.backward()
         ...
 
+or, with everything that a training step does in it:
+
+    step = mg.capture(loss_of, optimizer=optimizer, clip_norm=5.0)
+    for x, y in batches:
+        loss, state = step(x, y, state)
+
 The first two calls with arguments of one kind run as they would without ``capture``, and what
 they did is compared: a dropout mask made outside of an op, say, would be another one each
 time, and is reported.  From the third on the recorded ops are replayed, with the same bits.
@@ -23,6 +29,7 @@ time, and is reported.  From the third on the recorded ops are replayed, with th
 from __future__ import annotations
 
 import functools
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -30,27 +37,47 @@ from typing import Any
 import numpy as np
 
 from . import anomaly
-from .errors import CaptureError, DTypeError
-from .graph import mode, refuse_on_tape, switches
+from .errors import ArgumentError, CaptureError, DTypeError
+from .graph import call_site, mode, refuse_on_tape, switches
 from .kernels import mode as kernel_mode
 from .program import Program
 from .rerun import Rerun
 from .tensor import Tensor, apply, around
 
+_NOTHING = dict, ()  # the form of no keyword arguments
 _KEPT = 16  # programs of one function; who has arguments of more kinds records anew
 
 
 class Captured:
     """What :func:`capture` returns; called like the function itself.
 
-    ``programs`` counts the kinds of arguments that are replayed by now.
+    ``programs`` counts the kinds of arguments that are replayed by now.  ``clip_report`` is the
+    :class:`minigrad.optim.ClipReport` of the last call with ``clip_norm``, else None.
     """
 
-    def __init__(self, function: Callable[..., Any], backward: bool = False) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        backward: bool = False,
+        optimizer: Any = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        if optimizer is None and clip_norm is not None:
+            raise ArgumentError("capture: clip_norm is for optimizer=, which was not given")
+        if optimizer is not None and not hasattr(optimizer, "on_gradients"):
+            raise DTypeError(
+                "capture: optimizer must be one of minigrad.optim, got "
+                f"{type(optimizer).__name__}"
+            )
         functools.update_wrapper(self, function)
         self.function = function
-        self.backward = backward
+        self.backward = backward or optimizer is not None
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
+        self.clip_report: Any = None
+        self._one_at_a_time = threading.RLock()  # for training steps: they change parameters
         self._kinds: OrderedDict[Any, _Kind] = OrderedDict()
+        self._last: tuple[Any, _Kind | None] = None, None  # comparing is quicker than looking up
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if mode.tape is not None:  # inside of another captured function, which records
@@ -58,23 +85,46 @@ class Captured:
                 refuse_on_tape("walks back through the graph")
             return self.function(*args, **kwargs)
         leaves: list[Any] = []
-        form = (
-            tuple([_take_apart(value, leaves) for value in args]),
-            _take_apart(kwargs, leaves) if kwargs else (dict, ()),
-        )
+        parts = tuple([_take_apart(value, leaves) for value in args])
+        form = parts, _take_apart(kwargs, leaves) if kwargs else _NOTHING
         key = form, mode.grad, switches(), kernel_mode()
         if anomaly.entered and anomaly.watcher() is not None:  # it wants to see every op
             kind: _Kind | None = _Kind(self.function)
         else:
-            kind = self._kinds.get(key)
+            last, kind = self._last
+            if last != key:
+                kind = self._kinds.get(key)
         if kind is None or not kind.fits():
             kind = self._kinds[key] = _Kind(self.function)
             while len(self._kinds) > _KEPT:
                 self._kinds.popitem(last=False)
+        self._last = key, kind
+        if self.optimizer is not None:
+            return self._train(kind, form, leaves, call_site())
         if self.backward:
             return kind.with_gradients(form, leaves)
         form, outputs = kind.call(form, leaves)
         return _put_together(form, iter(outputs))
+
+    def _train(self, kind: _Kind, form: Any, leaves: list[Any], site: Any) -> Any:
+        """A whole training step: at once if that is possible, else of its parts."""
+        optimizer, clip_norm = self.optimizer, self.clip_norm
+        with self._one_at_a_time:
+            self.clip_report = None
+            arrays = kind.ready_for_both(leaves)
+            if arrays is not None and kind.rerun is not None:
+                done = kind.rerun.train(arrays, optimizer, clip_norm, site)
+                if done is not None:
+                    results, self.clip_report = done
+                    if kind.single:
+                        return around(results[0])
+                    return _put_together(kind.form, iter([around(y) for y in results]))
+            optimizer.zero_grad()
+            result = kind.with_gradients(form, leaves)
+            if clip_norm is not None:
+                self.clip_report = optimizer.clip_grad_norm_(clip_norm)
+            optimizer.step()
+            return result
 
     def __repr__(self) -> str:
         return f"<captured {getattr(self, '__name__', 'function')}, {self.programs} programs>"
@@ -85,7 +135,13 @@ class Captured:
         return sum(kind.program is not None for kind in self._kinds.values())
 
 
-def capture(function: Callable[..., Any] | None = None, *, backward: bool = False) -> Any:
+def capture(
+    function: Callable[..., Any] | None = None,
+    *,
+    backward: bool = False,
+    optimizer: Any = None,
+    clip_norm: float | None = None,
+) -> Any:
     """``function`` with its ops recorded once for each kind of arguments, and then replayed.
 
     function: takes tensors, arrays, and tuples, lists and dicts of them; returns tensors in the
@@ -94,6 +150,11 @@ def capture(function: Callable[..., Any] | None = None, *, backward: bool = Fals
     backward: whether a call walks back from the first tensor returned, the loss, at once: it
     adds to ``.grad`` as ``loss.backward()`` would, and all that it returns is detached.  That
     saves the last of the graph, which for the smallest models is worth it.
+    optimizer: a call is a whole training step, ``optimizer.zero_grad()``, the function,
+    ``loss.backward()`` and ``optimizer.step()``, for the optimiser's parameters.  Its settings
+    may change between calls.  ``.grad`` is overwritten by the next call: copy what is to stay.
+    clip_norm: with an optimizer, ``clip_grad_norm_(parameters, clip_norm)`` comes before its
+    step, and its report is in ``clip_report`` of what is returned here.
 
     Everything that changes from call to call must be an argument, a parameter, or drawn
     inside an op (as nn.Dropout does): a replay does not run the function.  Without
@@ -107,9 +168,13 @@ def capture(function: Callable[..., Any] | None = None, *, backward: bool = Fals
     Raises CaptureError at the second call if the two recordings differ, or for what a
     replay would leave out: changes in place, a backward pass or a hook inside.
     """
+    if function is not None and not callable(function):
+        raise DTypeError(f"capture: expects a function, got {type(function).__name__}")
     if function is None:
-        return functools.partial(Captured, backward=backward)
-    return Captured(function, backward)
+        return functools.partial(
+            Captured, backward=backward, optimizer=optimizer, clip_norm=clip_norm
+        )
+    return Captured(function, backward, optimizer, clip_norm)
 
 
 class _Kind:
@@ -122,22 +187,30 @@ class _Kind:
         self.rerun: Rerun | None = None
         self.replay: Callable[..., Any] = function  # an op, once there is a program
         self.form: Any = None  # of the result
-        self.held: list[np.ndarray] = []  # of the tensors used from outside
-        self.wanted: list[bool] = []  # whether they require a gradient
+        self.single = False  # whether that is one tensor
+        # tensors used from outside, their arrays, and whether they require a gradient
+        self.held: list[tuple[Tensor, np.ndarray, bool]] = []
 
     def fits(self) -> bool:
         """Whether the tensors used from outside are still of the kinds they were."""
-        if self.program is None:
+        for tensor, array, wanted in self.held:
+            if tensor.array is not array or tensor.requires_grad != wanted:
+                break
+        else:
             return True
-        tensors = self.program.externals
-        if [t.requires_grad for t in tensors] != self.wanted:
-            return False
-        arrays = [t.array for t in tensors]
-        if not all([a is b for a, b in zip(arrays, self.held)]):
-            if [(a.dtype, a.shape) for a in arrays] != [(b.dtype, b.shape) for b in self.held]:
+        for tensor, before, wanted in self.held:
+            array = tensor.array
+            if (array.dtype, array.shape) != (before.dtype, before.shape):
                 return False
-            self.held, self.rerun = arrays, None  # other memory
+            if tensor.requires_grad != wanted:
+                return False
+        self._hold()
+        self.rerun = None  # other memory
         return True
+
+    def _hold(self) -> None:
+        externals = self.program.externals if self.program is not None else []
+        self.held = [(t, t.array, t.requires_grad) for t in externals]
 
     def call(self, form: Any, leaves: list[Any]) -> tuple[Any, Any]:
         """Form and tensors of the result."""
@@ -148,18 +221,33 @@ class _Kind:
         wanted = self.program.grads
         return self.form, [y if w else y.detach() for y, w in zip(outputs, wanted)]
 
+    def ready_for_both(self, leaves: list[Any]) -> list[np.ndarray] | None:
+        """The arrays of the arguments, if forward and backward can be done without a graph."""
+        if self.rerun is None or not self.rerun.works or self.program is None:
+            return None
+        for tensor in self.program.externals:
+            if tensor.hooks or tensor.node is not None:
+                return None
+        arrays = []
+        for leaf in leaves:
+            if isinstance(leaf, Tensor):
+                if leaf.hooks or leaf.node is not None:
+                    return None
+                leaf = leaf.array
+            arrays.append(leaf)
+        return arrays
+
     def with_gradients(self, form: Any, leaves: list[Any]) -> Any:
         """The result, detached, after its first tensor was walked back."""
-        if self.rerun is not None and self.rerun.works and self.program is not None:
-            tensors = [*leaves, *self.program.externals]
-            if not any([getattr(t, "hooks", None) or getattr(t, "node", None) for t in tensors]):
-                done = self.rerun.both([getattr(leaf, "array", leaf) for leaf in leaves])
-                if done is not None:
-                    results, gradients = done
-                    for tensor, gradient in zip(tensors, gradients):
-                        if gradient is not None:
-                            tensor.accumulate(gradient)
-                    return _put_together(self.form, iter([around(y) for y in results]))
+        arrays = self.ready_for_both(leaves)
+        if arrays is not None and self.rerun is not None and self.program is not None:
+            done = self.rerun.both(arrays)
+            if done is not None:
+                results, gradients = done
+                for tensor, gradient in zip([*leaves, *self.program.externals], gradients):
+                    if gradient is not None:
+                        tensor.accumulate(gradient)
+                return _put_together(self.form, iter([around(y) for y in results]))
         result_form, outputs = self.call(form, leaves)
         if not outputs or not outputs[0].requires_grad:
             raise CaptureError(
@@ -209,10 +297,10 @@ class _Kind:
                 f"capture: {_name(self.function)} did not do the same twice: {difference}. What "
                 "changes from call to call must be an argument, a parameter or be made by an op."
             )
-        self.held = [t.array for t in program.externals]
-        self.wanted = [t.requires_grad for t in program.externals]
         self.replay = self._op(program)
         self.program = program
+        self.single = self.form[0] == "tensor"
+        self._hold()
         return self.form, outputs
 
     def _op(self, program: Program) -> Callable[..., Any]:
@@ -259,13 +347,13 @@ def _contiguous(leaf: Any) -> Any:
 
 def _take_apart(value: Any, leaves: list[Any]) -> Any:
     """What ``value`` is made of, as something to look up; its tensors and arrays to ``leaves``."""
+    if isinstance(value, np.ndarray):
+        leaves.append(value)
+        return "array", value.shape, value.dtype
     if isinstance(value, Tensor):
         leaves.append(value)
         array = value.array
         return "tensor", array.shape, array.dtype, value.requires_grad
-    if isinstance(value, np.ndarray):
-        leaves.append(value)
-        return "array", value.shape, value.dtype
     if isinstance(value, (tuple, list)):
         return type(value), tuple([_take_apart(part, leaves) for part in value])
     if isinstance(value, dict):

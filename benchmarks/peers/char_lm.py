@@ -88,20 +88,24 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Step:
         outputs, state = lstm(window[:-1], state)
         return mg.cross_entropy(head(outputs), window[1:]), state
 
-    forward = mg.capture(loss_of, backward=True) if captured else loss_of
+    train = mg.capture(loss_of, optimizer=optimizer, clip_norm=MAX_NORM)
+
+    def captured_step(window: np.ndarray) -> Any:
+        nonlocal state
+        loss, state = train(window, state)
+        return loss.item()
 
     def step(window: np.ndarray) -> Any:
         nonlocal state
         optimizer.zero_grad()
-        loss, (h, c) = forward(window, state)
-        if not captured:
-            loss.backward()
+        loss, (h, c) = loss_of(window, state)
+        loss.backward()
         optim.clip_grad_norm_(parameters, MAX_NORM)
         optimizer.step()
         state = (h.detach(), c.detach())
         return loss.item()
 
-    return step
+    return captured_step if captured else step
 
 
 def pytorch_step(weights: Weights) -> Step:

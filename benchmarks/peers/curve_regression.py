@@ -50,13 +50,14 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     def loss_of(x: np.ndarray, y: np.ndarray) -> Any:
         return mg.mse_loss(output(mg.relu(hidden(x))), y)
 
-    forward = mg.capture(loss_of, backward=True) if captured else loss_of
+    train = mg.capture(loss_of, optimizer=optimizer)
+    if captured:
+        return lambda x, y: train(x, y).item()
 
     def step(x: np.ndarray, y: np.ndarray) -> float:
         optimizer.zero_grad()
-        loss = forward(x, y)
-        if not captured:
-            loss.backward()
+        loss = loss_of(x, y)
+        loss.backward()
         optimizer.step()
         return loss.item()
 

@@ -54,13 +54,14 @@ def minigrad_step(weights: Weights, dropout: float = 0.0, captured: bool = False
     def loss_of(x: np.ndarray, labels: np.ndarray) -> Any:
         return mg.cross_entropy(drop(l2(mg.tanh(drop(l1(x))))), labels)
 
-    forward = mg.capture(loss_of, backward=True) if captured else loss_of
+    train = mg.capture(loss_of, optimizer=optimizer)
+    if captured:
+        return lambda x, labels: train(x, labels).item()
 
     def step(x: np.ndarray, labels: np.ndarray) -> float:
         optimizer.zero_grad()
-        loss = forward(x, labels)
-        if not captured:
-            loss.backward()
+        loss = loss_of(x, labels)
+        loss.backward()
         optimizer.step()
         return loss.item()
 

@@ -55,19 +55,23 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
         outputs, state = rnn(bits, state)
         return mg.cross_entropy(mg.linear(outputs, w, b), echo), state
 
-    forward = mg.capture(loss_of, backward=True) if captured else loss_of
+    train = mg.capture(loss_of, optimizer=optimizer)
+
+    def captured_step(bits: np.ndarray, echo: np.ndarray) -> float:
+        nonlocal state
+        loss, state = train(bits, echo, state)
+        return loss.item()
 
     def step(bits: np.ndarray, echo: np.ndarray) -> float:
         nonlocal state
         optimizer.zero_grad()
-        loss, state = forward(bits, echo, state)
-        if not captured:
-            loss.backward()
+        loss, state = loss_of(bits, echo, state)
+        loss.backward()
         optimizer.step()
         state = state.detach()
         return loss.item()
 
-    return step
+    return captured_step if captured else step
 
 
 def pytorch_step(weights: Weights) -> Any:

@@ -57,19 +57,23 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
         outputs, state = rnn(x, state)
         return mg.mse_loss(head(outputs), y), state
 
-    forward = mg.capture(loss_of, backward=True) if captured else loss_of
+    train = mg.capture(loss_of, optimizer=optimizer)
+
+    def captured_step(x: np.ndarray, y: np.ndarray) -> float:
+        nonlocal state
+        loss, state = train(x, y, state)
+        return loss.item()
 
     def step(x: np.ndarray, y: np.ndarray) -> float:
         nonlocal state
         optimizer.zero_grad()
-        loss, state = forward(x, y, state)
-        if not captured:
-            loss.backward()
+        loss, state = loss_of(x, y, state)
+        loss.backward()
         optimizer.step()
         state = state.detach()
         return loss.item()
 
-    return step
+    return captured_step if captured else step
 
 
 def pytorch_step(weights: Weights) -> Any:

@@ -71,6 +71,18 @@ def lstm_layer_backward_twin(
         db[part] = dz.sum(axis=0)
 
 
+def _largest(
+    x: np.ndarray, h: np.ndarray, c: np.ndarray, gates: np.ndarray, ends: np.ndarray,
+    w_x: np.ndarray, w_h: np.ndarray, d_out: np.ndarray, dh: np.ndarray, dc: np.ndarray,
+    dx: np.ndarray, dw: np.ndarray, *rest: Any,
+) -> np.ndarray:  # fmt: skip
+    """How large a sum of magnitudes can be: as many terms as a part has rows, in all steps."""
+    steps, batch, _ = x.shape
+    gradient = max(np.abs(array).max(initial=0) for array in (d_out, dh, dc))
+    factor = max(np.abs(array).max(initial=1) for array in (x, h))
+    return np.array(steps * (batch // len(dw) + 1) * gradient * factor)
+
+
 # -- compiled -------------------------------------------------------------------------------
 
 
@@ -163,7 +175,7 @@ def _add_share(
 
 @kernel(
     twin=lstm_layer_backward_twin, outputs=("dh", "dc", "dx", "dw", "db", "flow"),
-    fastmath=FASTMATH, pieces=4,
+    fastmath=FASTMATH, magnitude=_largest, pieces=4,
 )  # fmt: skip
 def lstm_layer_backward(
     x: Any, h: Any, c: Any, gates: Any, ends: Any, w_x: Any, w_h: Any, d_out: Any, dh: Any,

@@ -29,9 +29,7 @@ def narrow_matmul_twin(
     c[start:stop] = (product + bias if bias.size else product)[start:stop]
 
 
-def _terms(
-    a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, *rest: Any
-) -> np.ndarray:
+def _terms(a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, *rest: Any) -> np.ndarray:
     """|a| @ |b|: what rounding of the product is relative to."""
     return np.abs(a.T if a_turned else a) @ np.abs(b.T if b_turned else b)
 
@@ -48,7 +46,7 @@ _quarter_block = tile._block(_QUARTER, vectors=_VECTORS, narrow=True)
 _single_row = tile._block(1, vectors=_VECTORS, narrow=True)
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, forceinline=True)
 def _rows(
     a: Any, a_start: int, a_row: int, a_column: int, b: Any, b_start: int, c: Any, c_start: int,
     depth: int, rows: int, onto: bool, d: Any, d_start: int, d_row: int,
@@ -80,33 +78,39 @@ def _rows(
         )  # fmt: skip
 
 
-@kernel(twin=narrow_matmul_twin, outputs=("c",), magnitude=_terms)
-def narrow_matmul(
-    a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: Any, start: int, stop: int
-) -> None:
-    columns = c.shape[1]
+@numba.njit(nogil=True)
+def _product(a: Any, a_turned: bool, b: Any, bias: Any, c: Any, start: int, stop: int) -> None:
+    """c = a @ b + bias for rows start to stop, b as it lies in memory."""
+    columns, shift = c.shape[1], bias.copy()  # of one type: bias may be read-only
     depth = a.shape[0] if a_turned else a.shape[1]
-    a_row, a_column = (1, c.shape[0]) if a_turned else (depth, 1)
-    turned = np.empty(depth * columns if b_turned else 0, c.dtype)
-    if b_turned:
-        for k in range(depth):
-            for j in range(columns):
-                turned[k * columns + j] = b[j, k]
-    shift = bias.copy()  # of one type: bias may be read-only
     for i in range(start, stop, _ROWS):  # each row of A is read from its begin to its end
-        several, c_start = min(_ROWS, stop - i), i * columns
+        rows, c_start = min(_ROWS, stop - i), i * columns
         for k in range(0, max(depth, 1), _DEPTH):
-            chunk, a_start = min(_DEPTH, depth - k), i * a_row + k * a_column
+            chunk, b_start = min(_DEPTH, depth - k), k * columns
             onto, d, d_start, d_row = True, c.ravel(), c_start, columns
             if k == 0:
                 onto, d, d_start, d_row = shift.size > 0, shift, 0, 0
-            if b_turned:
+            if a_turned:  # two calls, so that the compiler knows the distance that is 1
                 _rows(
-                    a, a_start, a_row, a_column, turned, k * columns, c, c_start, chunk, several,
+                    a, k * c.shape[0] + i, 1, c.shape[0], b, b_start, c, c_start, chunk, rows,
                     onto, d, d_start, d_row,
                 )  # fmt: skip
             else:
                 _rows(
-                    a, a_start, a_row, a_column, b, k * columns, c, c_start, chunk, several,
+                    a, i * depth + k, depth, 1, b, b_start, c, c_start, chunk, rows,
                     onto, d, d_start, d_row,
                 )  # fmt: skip
+
+
+@kernel(twin=narrow_matmul_twin, outputs=("c",), magnitude=_terms)
+def narrow_matmul(
+    a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: Any, start: int, stop: int
+) -> None:
+    if b_turned:
+        turned = np.empty((b.shape[1], b.shape[0]), c.dtype)
+        for k in range(turned.shape[0]):
+            for j in range(turned.shape[1]):
+                turned[k, j] = b[j, k]
+        _product(a, a_turned, turned, bias, c, start, stop)
+    else:
+        _product(a, a_turned, b, bias, c, start, stop)

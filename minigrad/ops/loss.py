@@ -16,6 +16,15 @@ from .reduction import log_softmax
 _GRAIN = 1 << 13  # logits below which a range of rows is not worth a thread
 
 
+def _total(x: Any) -> Any:
+    """Sum of all entries, rounded once.  x: (...).  Works on tensors too."""
+    if type(x) is not np.ndarray or x.dtype not in (np.float32, np.float64):
+        return summed(x)
+    out = np.empty(1, x.dtype)
+    kernels.sum_all(contiguous(x).reshape(-1), out)
+    return out.reshape(())
+
+
 @repeatable
 def squared_error(x: Any, y: Any, reduction: str = "mean") -> Any:
     """(x - y)^2: the mean, the sum, or each ("none").
@@ -28,6 +37,8 @@ def squared_error(x: Any, y: Any, reduction: str = "mean") -> Any:
         raise ArgumentError(
             f"mse_loss: reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
         )
+    if reduction == "mean" and not x.size:
+        raise ShapeError(f"mse_loss: there is nothing to take the mean of, prediction is {x.shape}")
     if x.shape != y.shape:
         raise ShapeError(
             f"mse_loss: prediction is {x.shape} but target is {y.shape}; losses do not "
@@ -37,7 +48,7 @@ def squared_error(x: Any, y: Any, reduction: str = "mean") -> Any:
     count = difference.size if reduction == "mean" else 1
     value = computed(np.square, difference)
     if reduction != "none":
-        value = computed(np.true_divide, summed(value), count)
+        value = computed(np.true_divide, _total(value), count)
 
     def dx(g: Any) -> Any:
         steep = computed(np.multiply, 2.0, difference)
@@ -50,6 +61,10 @@ def _row_weights(
     logits: Any, target: Any, weight: Any, ignore_index: int | None, reduction: str
 ) -> np.ndarray:
     """Weight of each row's loss in the result, after checking every argument.  (N,)."""
+    if ignore_index is not None and not isinstance(ignore_index, (int, np.integer)):
+        raise DTypeError(
+            f"softmax_cross_entropy: ignore_index must be an integer or None, got {ignore_index!r}"
+        )
     if logits.dtype.kind != "f":
         raise DTypeError(f"softmax_cross_entropy: logits must be floats, got {logits.dtype}")
     if logits.ndim < 1 or logits.shape[-1] == 0:
@@ -174,7 +189,7 @@ def softmax_cross_entropy(
     grain = _GRAIN // classes
     loss, log_sum = np.empty((2, count), flat.dtype)
     kernels.run_rows(forward, count, grain, flat, labels, scale, loss, log_sum)
-    value = loss.reshape(logits.shape[:-1]) if reduction == "none" else summed(loss)
+    value = loss.reshape(logits.shape[:-1]) if reduction == "none" else _total(loss)
 
     def d_logits(g: Any) -> Any:
         each = contiguous(np.asarray(g)).reshape(-1)  # (N,), or one number for all rows

@@ -9,9 +9,11 @@ import numpy as np
 
 from .. import kernels
 from ..errors import ArgumentError, DTypeError, GraphError, InplaceError, ShapeError
-from ..graph import call_site, mark_changed
+from ..graph import call_site, mark_changed, refuse_on_tape
 from ..tensor import Tensor
 from ._checks import Check, gradients, named_tensors, refuse_duplicates
+from .clip import ClipReport, clip_grad_norm_
+from .replay import Replay
 
 # kernel, names of the state arrays it takes, and the numbers it takes after them
 Rule = tuple[kernels.Kernel, tuple[str, ...], tuple[Any, ...]]
@@ -107,6 +109,7 @@ class Optimizer:
         self._entries: list[_Entry] = []
         self._tensors: list[Tensor] = []
         self._names: list[str] = []
+        self._arrangement = 0  # another number whenever a parameter or a state is in new memory
         self._checked: list[dict[str, Any]] = []  # each group as it was when last checked
         self._defaults = self._check(defaults, where)
         if isinstance(params, Tensor):
@@ -165,6 +168,7 @@ class Optimizer:
         self.param_groups.append(added)
         self._checked.append(dict(added))
         self._entries += entries
+        self._arrangement += 1
         self._tensors += tensors
         self._names += names
 
@@ -200,11 +204,13 @@ class Optimizer:
         range; nothing is updated then.
         """
         where = f"{type(self).__name__}.step()"
+        refuse_on_tape("changes data in place (optimizer.step())")
         self._check_groups(where)
         found = gradients(self._tensors, self._names, where, self.allow_missing)
         for entry in self._entries:
             if entry.tensor.array is not entry.array:
                 entry.bind(where)
+                self._arrangement += 1
         group: dict[str, Any] | None = None
         steps = -1
         site = call_site()
@@ -214,8 +220,7 @@ class Optimizer:
             if entry.group is not group or entry.steps != steps:
                 group, steps = entry.group, entry.steps
                 kernel, slots, numbers = self._rule(group, steps + 1)
-            if entry.slots is not slots:
-                self._allocate(entry, slots)
+            self._allocate(entry, slots)
             flat = gradient.array if gradient.array.ndim == 1 else gradient.array.ravel()
             if entry.strided:
                 entry.flat[:] = entry.array.ravel()
@@ -227,8 +232,39 @@ class Optimizer:
             entry.steps += 1
             mark_changed(entry.tensor.storage, entry.array, "optimizer.step()", site)
 
+    def clip_grad_norm_(self, max_norm: float) -> ClipReport:
+        """:func:`minigrad.optim.clip_grad_norm_` of all its parameters, by their names here."""
+        named = zip(self._names, self._tensors)
+        return clip_grad_norm_(list(named), max_norm, allow_missing=self.allow_missing)
+
+    def on_gradients(
+        self, gradients: Mapping[int, np.ndarray | None], max_norm: float | None
+    ) -> Replay | None:
+        """Clipping and :meth:`step` for gradients that come in the same memory each time.
+
+        gradients: id of a tensor -> where its gradient will be.  max_norm: for clipping, or
+        None.  Returns None where only :meth:`step` will do: for large parameters, which it
+        shares among threads, and for any but these tensors.
+        """
+        own = {id(tensor) for tensor in self._tensors}
+        if any(g is not None and key not in own for key, g in gradients.items()):
+            return None
+        found = [gradients.get(id(tensor)) for tensor in self._tensors]
+        for entry, gradient in zip(self._entries, found):
+            array = entry.tensor.array
+            if array is not entry.array or entry.strided or array.size >= 2 * kernels.FLAT_GRAIN:
+                return None
+            if gradient is not None and (gradient.shape, gradient.dtype) != (
+                array.shape, array.dtype
+            ):  # fmt: skip
+                return None
+        return Replay(self, found, max_norm)
+
     def _allocate(self, entry: _Entry, slots: tuple[str, ...]) -> None:
         """Give a parameter the state arrays of its rule, keeping those that it has."""
+        if entry.slots is slots:
+            return
+        self._arrangement += 1
         have = dict(zip(entry.slots, entry.state))
         for slot in slots:
             if slot not in have:
@@ -279,6 +315,8 @@ class Optimizer:
         DTypeError for arrays that are not floats; nothing is changed then.
         """
         where = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(state, Mapping):
+            raise DTypeError(f"{where}: expects a dict, got {type(state).__name__}")
         for key in ("optimizer", "param_groups", "state"):
             if key not in state:
                 raise ArgumentError(
@@ -311,6 +349,7 @@ class Optimizer:
             loaded.append((entry, *self._loaded(entry, group, given[str(i)], where)))
         for own_group, new in zip(self.param_groups, settings):
             own_group.update(new)
+        self._arrangement += 1
         for entry, slots, arrays, steps in loaded:
             entry.slots, entry.state, entry.steps = slots, arrays, steps
 

@@ -69,6 +69,8 @@ class Schedule:
         groups, or a malformed one; nothing is changed then.
         """
         where = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(state, Mapping):
+            raise DTypeError(f"{where}: expects a dict, got {type(state).__name__}")
         if state.get("schedule") != type(self).__name__:
             raise ArgumentError(f"{where}: this is the state of {state.get('schedule')!r}")
         steps, base_lrs = state.get("steps"), state.get("base_lrs")
