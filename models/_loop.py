@@ -109,22 +109,27 @@ def on_ctrl_c(action: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def progress_bar(name: str, total: int) -> Any:
-    """tqdm's bar, or a plain counter where tqdm is not installed; None if nobody looks."""
+def progress_bar(name: str, total: int, first: int = 0) -> Any:
+    """tqdm's bar, or a plain counter where tqdm is not installed; None if nobody looks.
+
+    first: steps that were done before.
+    """
     if not sys.stderr.isatty():
         return None
     try:
         from tqdm import tqdm
     except ImportError:
-        return _Counter(name, total)
-    return tqdm(total=total, desc=name, unit=" steps", file=sys.stderr, dynamic_ncols=True)
+        return _Counter(name, total, first)
+    return tqdm(
+        total=total, initial=first, desc=name, unit=" steps", file=sys.stderr, dynamic_ncols=True
+    )
 
 
 class _Counter:
     """One line on stderr, with the few methods of tqdm's bar that are used here."""
 
-    def __init__(self, name: str, total: int) -> None:
-        self.n = 0
+    def __init__(self, name: str, total: int, first: int = 0) -> None:
+        self.n = self._first = first
         self._name, self._total = name, total
         self._notes = ""
         self._start = time.monotonic()
@@ -138,7 +143,8 @@ class _Counter:
 
     def refresh(self) -> None:
         """Draw the line again."""
-        left = (time.monotonic() - self._start) * (self._total / max(self.n, 1) - 1)
+        done = max(self.n - self._first, 1)
+        left = (time.monotonic() - self._start) * (self._total - self.n) / done
         line = f"{self._name}: {self.n:,} of {self._total:,} steps{self._notes}"
         if self.n:
             line += f", {left:.0f} s left"

@@ -3,17 +3,24 @@
     def main(argv=None):
         with start("char_lm", __doc__, argv, steps=7001, smoke_steps=200) as run:
             weights = init.uniform(..., generator=run.generator("weights"))
+            run.keep(model=model, optimizer=optimizer, batches=batches, losses=losses)
+            state = run.carried(None)  # None, or where --resume goes on
             for step in run.steps():
-                ...  # forward, loss, backward, clip, step, detach
-                run.note(loss=loss.item())
+                ...  # forward, loss, backward, clip, step
+                state = run.carry(nn.detach(state))
+                run.note(loss=loss.item(), clipped=clipped)
                 if step % 1000 == 0:
                     with run.untimed():
-                        run.say(sample(...))
+                        run.test(perplexity=perplexity(...))
+                        run.say(sample(...), "samples")
             run.finish("validation_perplexity", value, figures={"clipping": figure})
 
 Bad arguments and bad data end in one line on stderr and exit code 2.  Ctrl-C ends the loop
 after the step under way; the program goes on behind it, writes what was reached, and exits
 with code 130.  A second Ctrl-C ends it at once.
+
+Whatever ended a run, --resume goes on with it, from the newest checkpoint in OUT, to the same
+bits as if it had not ended.  --tensorboard DIR writes what TensorBoard shows.
 """
 
 from __future__ import annotations
@@ -22,15 +29,13 @@ import argparse
 import json
 import math
 import platform
-import sys
-import tempfile
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -40,12 +45,15 @@ from minigrad import kernels, plot
 from minigrad.errors import MinigradError
 from minigrad.files import replacing
 
+from ._arguments import BAD_INPUT, complain, read
+from ._board import Board, NoBoard
 from ._loop import Stopwatch, on_ctrl_c, pause_while_compiling, progress_bar
+from ._saving import Saver
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: as argparse has it, as shells have it
+INTERRUPTED = 130  # exit code: as shells have it
 _REDRAW = 0.1  # seconds between two drawings of the progress bar
 
 
@@ -65,78 +73,7 @@ def start(
     parser to add the model's own.  steps: how many by default; smoke_steps: with --smoke.
     Exits with code 2 and one line if an argument is bad or OUT cannot be written.
     """
-    parser = _Parser(
-        prog=f"python -m models.{name}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--steps", type=whole_number(1), metavar="N",
-        help=f"training steps (default: {steps}, with --smoke {smoke_steps})",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seed", type=whole_number(0), default=0, metavar="N",
-        help="of everything random (default: 0)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs", name), metavar="FOLDER",
-        help="for figures and metrics.json (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--smoke", action="store_true", help="a short run that only shows that all works"
-    )
-    parser.add_argument(
-        "--kernels", choices=["numba", "numpy", "check"], default="numba",
-        help="compiled, their readable NumPy twins, or both compared (default: %(default)s)",
-    )  # fmt: skip
-    if options is not None:
-        options(parser)
-    args = parser.parse_args(argv)
-    if args.steps is None:
-        args.steps = smoke_steps if args.smoke else steps
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=args.out):
-            pass  # better to hear now than after training that nothing can be written
-    except OSError as error:
-        parser.error(f"argument --out: cannot write to {args.out}: {error.strerror}")
-    return Run(name, args)
-
-
-def whole_number(least: int) -> Callable[[str], int]:
-    """A ``type=`` for arguments: an integer of at least ``least``."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number of at least {least}, got {text!r}"
-            )
-        return value
-
-    return read
-
-
-def real_number(above: float, most: float = math.inf) -> Callable[[str], float]:
-    """A ``type=`` for arguments: a finite number larger than ``above`` and at most ``most``."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (above < value <= most and math.isfinite(value)):
-            limit = f" and at most {most:g}" if math.isfinite(most) else ""
-            raise argparse.ArgumentTypeError(
-                f"must be a number larger than {above:g}{limit}, got {text!r}"
-            )
-        return value
-
-    return read
+    return Run(name, read(name, description, argv, options, steps, smoke_steps))
 
 
 class Run:
@@ -154,20 +91,27 @@ class Run:
         self._loop: Callable[[], Any] = lambda: None  # weak reference to the generator
         self._bar: Any = None
         self._notes: dict[str, Any] = {}
+        self._clips = [0, 0]  # steps of this part: clipped, and all that said so
         self._warned: set[str] = set()
+        self._saver = Saver(name, args, self.say)
+        folder = args.tensorboard
+        self._board = Board(folder) if folder is not None else NoBoard()
 
     def __enter__(self) -> Run:
         self._undo.enter_context(kernels.use(self.args.kernels))
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
+            self._saver.forget()
         self._end_loop()
         self._undo.close()
+        self._board.close()
         if isinstance(error, (MinigradError, OSError)):
-            _complain(self.name, f"error: {_spell(error)}")
+            complain(self.name, f"error: {_spell(error)}")
             raise SystemExit(BAD_INPUT) from error
         if isinstance(error, KeyboardInterrupt):
-            _complain(self.name, "interrupted, nothing more is written")
+            complain(self.name, "interrupted, nothing more is written")
             raise SystemExit(INTERRUPTED) from error
         if error is None and self.interrupted:
             raise SystemExit(INTERRUPTED)
@@ -177,12 +121,41 @@ class Run:
 
         What is drawn for one purpose does not change what is drawn for another.
         """
-        return np.random.default_rng([self.args.seed, *purpose.encode()])
+        generator = np.random.default_rng([self.args.seed, *purpose.encode()])
+        self._saver.register(purpose, generator)
+        return generator
+
+    def keep(self, *records: type, name: str = "", **objects: Any) -> None:
+        """Say what the next loop depends on, and where its results go; --resume restores it.
+
+        objects: as for ``checkpoint.load``: networks, optimisers, batches, lists, recorders.
+        The generators made since the loop before are kept by themselves.  records: classes of
+        named tuples among them.  name: of the part, where a run has several.
+        Raises CheckpointError if the checkpoint does not fit.
+        """
+        self._clips = [0, 0]
+        self._saver.keep(name, records, {"clips": self._clips, **objects})
+        self._board.begin(name, objects, self._saver.first)
+
+    def carried(self, *default: Any) -> Any:
+        """What :meth:`carry` had last when the checkpoint was made; ``default`` at first."""
+        values = default if self._saver.carried is None else self._saver.carried
+        self._saver.carried = values
+        return values[0] if len(values) == 1 else values
+
+    def carry(self, *values: Any) -> Any:
+        """Keep what goes on into the next step, if that is a variable of the loop's own.
+
+        Returns the values, so that ``state = run.carry(state.detach())`` can be written.
+        """
+        self._saver.carried = values
+        return values[0] if len(values) == 1 else values
 
     def steps(self, total: int | None = None) -> Iterator[int]:
         """Count 0, 1, 2 ... up to ``total`` (None: --steps), with a progress bar.
 
-        The stopwatch runs while the loop does.  Ends early after Ctrl-C.
+        After --resume it counts on from where the checkpoint was made.  The stopwatch runs
+        while the loop does.  Ends early after Ctrl-C.
         """
         total = self.args.steps if total is None else total
         if not self._steps_planned:
@@ -196,11 +169,20 @@ class Run:
         self.interrupted = True
 
     def _count(self, total: int) -> Iterator[int]:
-        self._bar = progress_bar(self.name, total)
-        clock, redraw, done = self._stopwatch, 0.0, 0
+        saver, board = self._saver, self._board
+        done = saver.first
+        self.steps_done += done
+        self._bar = progress_bar(self.name, total, done)
+        clock, redraw = self._stopwatch, 0.0
         try:
             with pause_while_compiling(clock), clock.running():
-                for step in range(total):
+                for step in range(done, total if not saver.ended else done):
+                    to_save, to_show = saver.due(step, total), board.due(step, total)
+                    if to_save or to_show or self.interrupted:
+                        with clock.paused():
+                            if to_show:
+                                board.between(step)
+                            saver.between(step, self.steps_done, self.seconds, self.interrupted)
                     if self.interrupted:
                         break
                     done += 1
@@ -210,7 +192,11 @@ class Run:
                         with clock.paused():
                             self._draw(done)
                         redraw = time.monotonic() + _REDRAW
+        except GeneratorExit:
+            saver.left(step)
+            raise
         finally:
+            board.between(done)
             if self._bar is not None:
                 self._draw(done)
                 self._bar.close()
@@ -222,21 +208,50 @@ class Run:
             loop.close()
 
     def note(self, **values: Any) -> None:
-        """Show numbers beside the progress bar, as ``loss=1.52``."""
+        """Show numbers of this step beside the progress bar, and as TensorBoard's run "train".
+
+        clipped: the report of ``clip_grad_norm_``, shown as global norm and share of clipped
+        steps.  Text is shown too.
+        """
+        report = values.pop("clipped", None)
+        if report is not None:
+            self._clips[0] += report.clipped
+            self._clips[1] += 1
+            values["norm"] = report.before
+            values["clipped"] = self._clips[0] / self._clips[1]
         self._notes.update(values)
+        self._board.scalars("train", values)
+
+    def test(self, **values: float) -> None:
+        """Show results on data that are not trained on, and as TensorBoard's run "test".
+
+        The first of them decides which checkpoint is the best: more is better for what begins
+        with "accuracy" or "exact", less for everything else.
+        """
+        self._notes.update({f"test {name}": value for name, value in values.items()})
+        self._saver.measured(values)
+        self._board.scalars("test", values)
 
     def _draw(self, done: int) -> None:
         self._bar.n = done
-        self._bar.set_postfix(self._notes, refresh=False)
+        notes = dict(self._notes)
+        if "clipped" in notes:
+            notes["clipped"] = f"{notes['clipped']:.0%}"
+        self._bar.set_postfix(notes, refresh=False)
         self._bar.refresh()
 
-    def say(self, text: str = "") -> None:
-        """Print to stdout, without a collision with the progress bar."""
+    def say(self, text: str = "", sample: str = "") -> None:
+        """Print to stdout, without a collision with the progress bar.
+
+        sample: the name under which TensorBoard shows the text, too.
+        """
         if self._bar is not None:
             self._bar.clear()
         print(text, flush=True)
         if self._bar is not None:
             self._bar.refresh()
+        if sample:
+            self._board.text(sample, text)
 
     @contextmanager
     def untimed(self) -> Iterator[None]:
@@ -265,22 +280,28 @@ class Run:
     @property
     def seconds(self) -> float:
         """Seconds spent in training so far; neither compiling nor untimed blocks count."""
-        return self._stopwatch.seconds
+        return self._saver.seconds + self._stopwatch.seconds
 
     def finish(
         self,
         metric: str,
         value: float,
         figures: Mapping[str, Figure] | None = None,
+        embeddings: Mapping[str, tuple[Any, Sequence[Any]]] | None = None,
         **extra: Any,
     ) -> None:
         """Write OUT/NAME.png for every figure and OUT/metrics.json, and say where they are.
 
-        metric, value: the document's own measure.  extra: further entries of metrics.json;
-        numbers that are not finite become null.  Raises OSError if a file cannot be written.
+        The networks that were kept go into OUT/weights.npz, for ``checkpoint.load``.
+        metric, value: the document's own measure.  embeddings: points (N, D) and their labels
+        by name, for TensorBoard.  extra: further entries of metrics.json; numbers that are not
+        finite become null.  Raises OSError if a file cannot be written.
         """
         self._end_loop()
         figures = figures or {}
+        self._board.figures(figures)
+        for name, (points, labels) in (embeddings or {}).items():
+            self._board.embedding(name, points, labels)
         for name, figure in figures.items():
             plot.save(figure, self.out / f"{name}.png")
         metrics = {
@@ -298,7 +319,7 @@ class Run:
         with replacing(self.out / "metrics.json") as file:
             file.write((json.dumps(_plain(metrics), indent=2, allow_nan=False) + "\n").encode())
         if self.interrupted:
-            _complain(
+            complain(
                 self.name,
                 f"interrupted after {self.steps_done:,} of {self._steps_planned:,} steps; what was "
                 f"reached is written (exit code {INTERRUPTED})",
@@ -307,7 +328,9 @@ class Run:
             f"{metric} {value:.4g} after {self.steps_done:,} steps, "
             f"{self.seconds:.1f} s of training"
         )
-        files = ", ".join([*(f"{name}.png" for name in figures), "metrics.json"])
+        names = [f"{name}.png" for name in figures]
+        names += ["weights.npz"] if self._saver.save_weights(self.out / "weights.npz") else []
+        files = ", ".join([*names, "metrics.json"])
         self.say(f"written to {self.out}: {files}")
 
 
@@ -320,18 +343,6 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        _complain(self.prog.rpartition(".")[2], f"error: {message} (--help explains)")
-        raise SystemExit(BAD_INPUT)
-
-
-def _complain(name: str, message: str) -> None:
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 def _spell(error: BaseException) -> str:

@@ -138,6 +138,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 said = model.decode(batch, greedy, MAX_STEPS)
                 rates[name].append(float(right(said.ids, batch).mean()))
 
+        run.keep(
+            plot.Alignment, models=models, optimizers=optimizers, losses=losses, rates=rates,
+            seen=seen, maps=maps,
+        )  # fmt: skip
         for step in run.steps():
             with run.untimed():
                 if step in LOOKS:
@@ -151,8 +155,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 loss.backward()
                 optimizers[name].step()
                 losses[name].append(loss.item())
+                run.note(**{f"loss/{name}": losses[name][-1]})
             if step % REPORT == 0:
-                run.note(plain=rates["plain"][-1], attention=rates["attention"][-1])
+                run.test(**{f"exact_match/{name}": rates[name][-1] for name in reversed(models)})
                 run.say(
                     f"step {step}: "
                     + ", ".join(

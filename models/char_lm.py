@@ -158,7 +158,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         flow, clips = watch.GradientFlow(), watch.ClipTimeline()
         model.flow, model.lstm.flow = flow, flow.record
         seen, perplexities = [], []
-        state = None
+        run.keep(
+            model=model, optimizer=optimizer, schedule=schedule, batches=batches, flow=flow,
+            clips=clips, seen=seen, perplexities=perplexities,
+        )  # fmt: skip
+        state = run.carried(None)
         for step in run.steps():
             window = next(batches)  # (11, 64) ids; the first row ended the window before
             inputs, targets = window[:-1], window[1:]  # predict each next character
@@ -171,22 +175,24 @@ def main(argv: Sequence[str] | None = None) -> None:
             clipped = optim.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
             schedule.step()
-            state = tuple(part.detach() for part in state)  # carried on; gradients stop here
+            state = run.carry(nn.detach(state))  # carried on; gradients stop here
             clips.record(step, loss.item(), clipped)
+            run.note(loss=loss.item(), clipped=clipped)
 
             if step % REPORT == 0:
                 with run.untimed():
                     perplexities.append(perplexity(model, valid))
                     seen.append(step)
                     recent = float(clips.loss[-REPORT:].mean())
-                    run.note(loss=f"{recent:.3f}", valid=f"{perplexities[-1]:.2f}")
+                    run.note(perplexity=math.exp(recent))
+                    run.test(perplexity=perplexities[-1])
                     if step % SAMPLE == 0:
                         run.say(
                             f"step {step}: mean loss {recent:.3f}, rate {schedule.lr:g}, "
                             f"validation perplexity {perplexities[-1]:.2f}"
                         )
-                        for line in samples(model, draw):
-                            run.say(f"    {line}")
+                        lines = samples(model, draw)
+                        run.say("\n".join(f"    {line}" for line in lines), sample="samples")
 
         seen.append(run.steps_done)
         perplexities.append(perplexity(model, valid))

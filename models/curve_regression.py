@@ -168,15 +168,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = Bent(run.generator("network"))
         optimizer = optim.SGD(model.parameters(), lr=RATE)
         losses, bends, moments = [], [], []
+        run.keep(
+            Moment, model=model, optimizer=optimizer, losses=losses, bends=bends, moments=moments
+        )
+        moment = run.carried(None)
         for step in run.steps():
             predicted = model(x)
             loss = mg.mse_loss(predicted, y)
 
             losses.append(loss.item())
+            run.note(loss=losses[-1])
             with run.untimed():
                 bends.append(model.bends())
                 if step in SHOWN or step % REPORT == 0:
                     moment = Moment(step, losses[-1], predicted.numpy().copy(), bends[-1])
+                    run.carry(moment)
                 if step in SHOWN:
                     moments.append(moment)
                 if step % REPORT == 0:

@@ -31,12 +31,13 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import nn, optim, plot
-from minigrad.data import BucketBatches, Padded, pad
+from minigrad.data import BucketBatches, Endless, Padded, pad
 from minigrad.errors import DataError
 from minigrad.nn import seq2seq
 
+from ._arguments import whole_number
 from ._plots import BLUE, ORANGE, RED, dress, new_figure, whole_numbers
-from ._run import Run, start, whole_number
+from ._run import Run, start
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -260,10 +261,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         held = days[: DAYS // 10]
         train = pairs(TRAIN, days[DAYS // 10 :], run.generator("training"))
         test = pairs(TEST, held, run.generator("test"))
+        order = run.generator("order")
         batches = BucketBatches(
             *train, batch_size=BATCH, boundaries=BOUNDARIES, shuffle=True, drop_last=True,
-            generator=run.generator("order"),
+            generator=order,
         )  # fmt: skip
+        endless = Endless(batches, order)
         run.say(f"{TRAIN:,} dates to train on, {TEST:,} of other days to test")
         run.say(f"{len(BOUNDARIES) + 1} buckets: {batches.padding}")
         model = Dates(run.generator("weights"))
@@ -273,25 +276,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         losses: list[float] = []
         seen: list[int] = []
         rates: list[float] = []
-        epoch = iter(batches)
+        run.keep(
+            model=model, optimizer=optimizer, endless=endless, losses=losses, seen=seen,
+            rates=rates,
+        )  # fmt: skip
         for step in run.steps():
-            pair = next(epoch, None)
-            if pair is None:
-                epoch = iter(batches)
-                pair = next(epoch)
-
-            loss = model(*pair)
+            loss = model(*next(endless))
             optimizer.zero_grad()
             loss.backward()
-            optim.clip_grad_norm_(parameters, CLIP)
+            clipped = optim.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
             losses.append(loss.item())
+            run.note(loss=losses[-1], clipped=clipped)
 
             if step % REPORT == 0:
                 with run.untimed():
                     seen.append(step)
                     rates.append(model.exact(*test))
-                    run.note(loss=losses[-1], exact=rates[-1])
+                    run.test(exact_match=rates[-1])
                     run.say(f"step {step}: loss {losses[-1]:.4f}, exact match {rates[-1]:.1%}")
 
         seen.append(run.steps_done)

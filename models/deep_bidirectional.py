@@ -32,14 +32,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.data import DataLoader, TensorDataset
+from minigrad.data import DataLoader, Endless, TensorDataset
 
 from ._plots import BLUE, GREEN, GREY, ORANGE, RED, dress, new_figure
 from ._run import start
@@ -307,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             TensorDataset(*learned), BATCH, shuffle=True, drop_last=True,
             generator=run.generator("batches"),
         )  # fmt: skip
-        batches = chain.from_iterable(repeat(epoch))
+        batches = Endless(epoch, epoch.generator)
 
         seen: list[int] = []  # steps
         curves: dict[str, list[float]] = {name: [] for name in taggers}  # accuracy at each
@@ -320,18 +319,23 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, values in curves.items():
                 values.append(float(accuracy(name, *fresh).mean()))
 
+        run.keep(
+            taggers=taggers, optimizers=optimizers, batches=batches, seen=seen, curves=curves
+        )
         for step in run.steps():
             if step % REPORT == 0:
                 with run.untimed():
                     measure(step)
-                    run.note(one_direction=curves[FORWARD][-1], both=curves[DROPPED][-1])
+                    last = {name: values[-1] for name, values in reversed(curves.items())}
+                    run.test(**{f"accuracy/{name}": value for name, value in last.items()})
             letters, once = next(batches)  # (64, 12) each
             for name, tagger in taggers.items():
                 loss = mg.cross_entropy(tagger(letters), once)  # mean over 64 x 12
                 optimizers[name].zero_grad()
                 loss.backward()
-                optim.clip_grad_norm_(parameters[name], CLIP)
+                clipped = optim.clip_grad_norm_(parameters[name], CLIP)
                 optimizers[name].step()
+                run.note(**{f"loss/{name}": loss.item()}, clipped=clipped)
 
         measure(run.steps_done)
         by_position = {name: accuracy(name, *fresh) for name in taggers}

@@ -177,12 +177,14 @@ def train(run: Run, setting: Setting, data: Data, every: int = LOOK) -> list[Loo
     model = Network(setting.keep, run.generator("layers"), run.generator("dropout"))
     optimizer = optim.SGD(model.parameters(), lr=RATE)
     looks, done = [], 0
+    run.keep(Look, name=str(setting), model=model, optimizer=optimizer, looks=looks)
     with run.lesson():
         for step in run.steps():
             if step % every == 0:
                 with run.untimed():
                     looks.append(look_at(model, data, step))
-                    run.note(setting=setting, test=looks[-1].accuracy[1])
+                    for show, n in ((run.note, 0), (run.test, 1)):  # training, test
+                        show(loss=looks[-1].loss[n], accuracy=looks[-1].accuracy[n])
 
             loss = loss_of(model(data.x), data.labels, run.args.variant)
             optimizer.zero_grad()

@@ -279,6 +279,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         losses = np.zeros(run.args.steps)
         first_losses = []  # of every single target, in the first window of each epoch
 
+        run.keep(model=model, optimizer=optimizer, losses=losses, first_losses=first_losses)
+        state, all_bits, all_echo = run.carried(None, None, None)
         for step in run.steps():
             epoch, window = divmod(step, WINDOWS)
             if window == 0:
@@ -293,7 +295,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             loss.backward()
             optimizer.step()
             state = state.detach()  # carried on; gradients stop here
+            run.carry(state, all_bits, all_echo)
             losses[step] = loss.item()
+            run.note(loss=losses[step])
 
             if window == 0:
                 with run.untimed():
@@ -301,7 +305,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                     first_losses.append(each.numpy())
                     if step and epoch % REPORT == 0:
                         recent = losses[step - WINDOWS : step].mean()
-                        run.note(epoch=epoch, loss=f"{recent:.2g}")
                         run.say(f"epoch {epoch}: mean loss {recent:.5f}; new data")
             if screen is not None and window % DRAW == 0:
                 with run.untimed():

@@ -41,7 +41,8 @@ from minigrad import nn, optim
 from minigrad.data import load_iris
 
 from . import _plots
-from ._run import Run, start, whole_number
+from ._arguments import whole_number
+from ._run import Run, start
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,6 +106,9 @@ def train(run: Run, variant: str) -> Trained:
     model = Softmax(run.args.starts, run.generator("weights"))
     optimizer = optim.Adam(model.parameters(), lr=RATE)
     losses, accuracies = [], []
+    run.keep(
+        name=variant, model=model, optimizer=optimizer, losses=losses, accuracies=accuracies
+    )
     with run.lesson():
         for step in run.steps():
             logits = model(x)
@@ -115,8 +119,10 @@ def train(run: Run, variant: str) -> Trained:
 
             losses.append(loss.numpy().copy())
             accuracies.append(accuracy(logits, labels))
+            run.note(loss=losses[-1][0], accuracy=accuracies[-1][0])
             if step % REPORT == 0:
-                run.note(variant=variant, loss=losses[-1][0])
+                with run.untimed(), mg.no_grad():
+                    run.test(accuracy=accuracy(model(test_x), test_labels)[0])
 
     with mg.no_grad():
         logits = model(test_x)

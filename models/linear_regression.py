@@ -35,7 +35,8 @@ import minigrad as mg
 from minigrad import nn, optim
 
 from . import _plots
-from ._run import real_number, start
+from ._arguments import real_number
+from ._run import start
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         optimizer = optim.SGD(line.parameters(), lr=run.args.rate)
         points = run.generator("points")
         path, losses = [(line.k.item(), line.b.item())], []
+        run.keep(line=line, optimizer=optimizer, path=path, losses=losses)
         for step in run.steps():
             x = points.random()
             y = SLOPE * x + HEIGHT + NOISE * points.standard_normal()
@@ -170,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if step % REPORT == 0:
                 run.say("k {:.4f}, b {:.4f}, loss {:.3g}".format(*path[-1], losses[-1]))
             path.append((line.k.item(), line.b.item()))
+            run.note(loss=losses[-1], k=path[-1][0], b=path[-1][1])
 
         k, b = path[-1]
         run.finish(

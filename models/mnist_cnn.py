@@ -34,7 +34,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,10 +41,11 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.data import DataLoader, TensorDataset, load_mnist
+from minigrad.data import DataLoader, Endless, TensorDataset, load_mnist
 
 from . import _plots
-from ._run import start, whole_number
+from ._arguments import whole_number
+from ._run import start
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -302,18 +302,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         epoch = DataLoader(
             train, batch, shuffle=True, drop_last=True, generator=run.generator("batches")
         )
-        batches = chain.from_iterable(repeat(epoch))
+        batches = Endless(epoch, epoch.generator)
 
         model = CNN(run.generator("weights"), run.generator("dropout"))
         before = model.conv1.weight.numpy().copy()
         optimizer = optim.Adam(model.parameters(), lr=RATE)
         losses, accuracies = [], []
+        run.keep(
+            model=model, optimizer=optimizer, batches=batches, losses=losses, accuracies=accuracies
+        )
         with run.lesson():
             for step in run.steps():
                 images, labels = next(batches)  # (50, 28, 28) uint8, (50,)
 
                 loss = loss_of(model(ink(images)), labels, variant)
                 losses.append(loss.item())
+                run.note(loss=losses[-1])
                 if not math.isfinite(losses[-1]):  # only log(softmax) can get here
                     run.say(f"step {step}: the loss is {losses[-1]}, as every weight would be next")
                     break
@@ -325,7 +329,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     with run.untimed():
                         right = named(logits_of(model, valid[0]), variant) == valid[1]
                         accuracies.append((step, float(right.mean())))
-                        run.note(loss=f"{losses[-1]:.3f}", validation=f"{right.mean():.3f}")
+                        run.test(accuracy=accuracies[-1][1])
                         run.say(f"step {step}: validation accuracy {right.mean():.3f}")
 
         right = named(logits_of(model, valid[0]), variant) == valid[1]

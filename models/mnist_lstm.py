@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import nn, optim, plot
-from minigrad.data import DataLoader, TensorDataset, load_mnist
+from minigrad.data import DataLoader, Endless, TensorDataset, load_mnist
 
 from ._plots import BLUE, ORANGE, RED, dress, new_figure
 from ._run import start
@@ -200,11 +199,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         epoch = DataLoader(
             train, BATCH, shuffle=True, drop_last=True, generator=run.generator("batches")
         )
-        batches = chain.from_iterable(repeat(epoch))
+        batches = Endless(epoch, epoch.generator)
         look = test[0][:LOOK], test[1][:LOOK]
         rows_before = rows_that_matter(model, *look)
 
         losses, of_batches, of_valid = [], [], []  # of the last two: (step, accuracy)
+        run.keep(
+            model=model, optimizer=optimizer, batches=batches, losses=losses,
+            of_batches=of_batches, of_valid=of_valid,
+        )  # fmt: skip
         for step in run.steps():
             images, labels = next(batches)  # (128, 28, 28) uint8, (128,)
 
@@ -214,13 +217,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
+            run.note(loss=losses[-1])
 
             with run.untimed():
                 if step % BATCH_ACCURACY == 0:
                     of_batches.append((step, accuracy(model, images, labels)))
-                    run.note(loss=losses[-1], batch=of_batches[-1][1])
+                    run.note(accuracy=of_batches[-1][1])
                 if step % VALIDATION == 0:
                     of_valid.append((step, accuracy(model, *valid)))
+                    run.test(accuracy=of_valid[-1][1])
                     run.say(
                         f"step {step}: loss {losses[-1]:.3f}, accuracy on the batch "
                         f"{of_batches[-1][1]:.1%}, in validation {of_valid[-1][1]:.1%}"

@@ -38,7 +38,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,10 +45,11 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.data import MNIST, DataLoader, TensorDataset, load_mnist
+from minigrad.data import MNIST, DataLoader, Endless, TensorDataset, load_mnist
 
 from . import _plots
-from ._run import Run, real_number, start
+from ._arguments import real_number
+from ._run import Run, start
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,12 +131,16 @@ def train(run: Run, variant: str, data: MNIST) -> Trained:
     epoch = DataLoader(
         images, BATCH, shuffle=True, drop_last=True, generator=run.generator("batches")
     )
-    batches = chain.from_iterable(repeat(epoch))
+    batches = Endless(epoch, epoch.generator)
     model = Softmax(0.0 if variant == "zeros" else run.args.std, run.generator("weights"))
     before = model.dense.weight.numpy().copy()
     optimizer = optim.SGD(model.parameters(), lr=RATE)
     test = data.test_images, data.test_labels
     losses, accuracies = [], []
+    run.keep(
+        name=variant, model=model, optimizer=optimizer, batches=batches, losses=losses,
+        accuracies=accuracies,
+    )  # fmt: skip
     with run.lesson():
         for step in run.steps():
             x, labels = next(batches)  # (100, 28, 28) uint8, (100,)
@@ -153,7 +157,8 @@ def train(run: Run, variant: str, data: MNIST) -> Trained:
             if step % REPORT == 0:
                 with run.untimed():
                     accuracies.append((step, accuracy(model, *test)))
-                    run.note(variant=variant, loss=losses[-1], test=accuracies[-1][1])
+                    run.note(loss=losses[-1], accuracy=accuracy(model, x, labels))
+                    run.test(accuracy=accuracies[-1][1])
     accuracies.append((len(losses), accuracy(model, *test)))
     return Trained(np.array(losses), accuracies, before, model.dense.weight.numpy().copy())
 

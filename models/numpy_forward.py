@@ -113,10 +113,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         inputs = np.arange(1.0, run.args.steps + 1)[:, None]  # (T, 1)
 
         run.say("Forward, in NumPy")
-        h, outputs = np.zeros(2), []
+        outputs = []
+        run.keep(outputs=outputs)
+        h = run.carried(np.zeros(2))
         for t in run.steps():
             z = inputs[t] @ W_X + h @ W_H + BIAS
-            h = np.tanh(z)
+            h = run.carry(np.tanh(z))
             outputs.append(h @ W_OUT + B_OUT)
             run.say(f"  step {t + 1}: before activation {z}, state {h}, output {outputs[-1]}")
         inputs = inputs[: run.steps_done]  # fewer after Ctrl-C

@@ -43,7 +43,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import nn, optim, plot, watch
-from minigrad.data import SequenceBatches, load_ptb, load_words
+from minigrad.data import Endless, SequenceBatches, load_ptb, load_words
 
 from ._run import start
 
@@ -142,9 +142,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         flows, clips = watch.GradientFlow.attach(model), watch.ClipTimeline()
         seen, perplexities = [], []
+        windows = Endless(epoch)
+        run.keep(
+            model=model, optimizer=optimizer, windows=windows, flows=flows, clips=clips,
+            seen=seen, perplexities=perplexities,
+        )  # fmt: skip
+        state, cost_so_far, words_so_far = run.carried(None, 0.0, 0)
         for step in run.steps():
             if step % len(epoch) == 0:
-                windows, state, cost_so_far, words_so_far = iter(epoch), None, 0.0, 0
+                state, cost_so_far, words_so_far = None, 0.0, 0
             inputs, targets = next(windows)  # (20, 35) ids each; targets are one word ahead
 
             logits, state = model(inputs, state)
@@ -158,14 +164,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             clips.record(step, loss.item() / UNROLL, clipped)  # the loss in nats a word
 
             cost_so_far, words_so_far = cost_so_far + loss.item(), words_so_far + UNROLL
+            run.carry(state, cost_so_far, words_so_far)
+            run.note(loss=loss.item() / UNROLL, clipped=clipped)
             if step % REPORT == 0:
                 running = math.exp(cost_so_far / words_so_far)
-                run.note(perplexity=f"{running:.1f}")
+                run.note(perplexity=running)
                 run.say(f"step {step}: perplexity of the epoch so far {running:.1f}")
             if (step + 1) % len(epoch) == 0:
                 with run.untimed():
                     seen.append(step + 1)
                     perplexities.append(perplexity(model, valid))
+                    run.test(perplexity=perplexities[-1])
                     done = seen[-1] // len(epoch)
                     run.say(f"epoch {done}: validation perplexity {perplexities[-1]:.2f}")
 
@@ -186,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }  # fmt: skip
         run.finish(
             "test_perplexity", reached, figures,
+            {"words": (model.embedding.weight.array, list(corpus.vocabulary))},
             validation_perplexity=perplexities[-1], fraction_clipped=clips.fraction_clipped,
             steps_of_validation=seen, validation_perplexities=perplexities,
             data=str(run.args.data or "words of Shakespeare (packaged)"),

@@ -35,9 +35,10 @@ import numpy as np
 from minigrad import optim, plot
 from minigrad.nn import seq2seq
 
-from ._odds import BATCH, EOS, GO, MOST, SHOWN, TESTED, Batch, Seq2Seq, right, samples, spelled
+from ._arguments import whole_number
+from ._odds import BATCH, EOS, GO, IDS, MOST, SHOWN, TESTED, Batch, Seq2Seq, right, samples, spelled
 from ._plots import BLUE, GREY, ORANGE, RED, dress, new_figure, whole_numbers
-from ._run import start, whole_number
+from ._run import start
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,6 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         losses: list[float] = []
         seen: list[int] = []
         rates: list[float] = []
+        run.keep(model=model, optimizer=optimizer, losses=losses, seen=seen, rates=rates)
         for step in run.steps():
             batch = samples(BATCH, training)
 
@@ -154,16 +156,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
+            run.note(loss=losses[-1])
 
             if step % REPORT == 0:
                 with run.untimed():
                     few, many = samples(SHOWN, fresh), samples(TESTED, fresh)
                     seen.append(step)
                     rates.append(float(right(answers(many, "greedy"), many).mean()))
-                    run.note(loss=losses[-1], exact=f"{rates[-1]:.1%}")
+                    run.test(exact_match=rates[-1])
                     run.say(f"step {step}: loss {losses[-1]:.4f}, exact match {rates[-1]:.1%}")
                     decoded = f"decoded ({args.decode})"
-                    run.say(spelled(few, answers(few, args.decode), decoded) + "\n")
+                    said = spelled(few, answers(few, args.decode), decoded)
+                    run.say(said + "\n", sample="decoded")
 
         last = samples(TESTED, fresh)
         correct = {"greedy": right(answers(last, "greedy"), last)}
@@ -185,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         run.finish(
             "exact_match", rates[-1], figures,
+            {"numbers read": (model.encoder.embedding.weight.array, range(IDS))},
             last_loss=float(np.mean(losses[-REPORT:])), ways_of_decoding=reached,
             steps_of_rates=seen, rates=rates,
         )  # fmt: skip

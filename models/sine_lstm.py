@@ -36,15 +36,14 @@ Beside the document:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from itertools import chain, repeat
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 import minigrad as mg
 from minigrad import nn, optim, plot, watch
-from minigrad.data import DataLoader, TensorDataset
+from minigrad.data import DataLoader, Endless, TensorDataset
 
 from . import _plots
 from ._run import Run, start
@@ -98,12 +97,10 @@ def fed(x: np.ndarray, feed: str) -> np.ndarray:
     return x.reshape(len(x), *FEEDS[feed])
 
 
-def batches(
-    x: np.ndarray, y: np.ndarray, generator: np.random.Generator
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> Endless:
     """Endless batches of 32, pass after pass over the examples, each in an order of its own."""
     loader = DataLoader(TensorDataset(x, y), BATCH, shuffle=True, generator=generator)
-    return chain.from_iterable(repeat(loader))
+    return Endless(loader, generator)
 
 
 def rmse(predicted: np.ndarray, real: np.ndarray) -> float:
@@ -128,6 +125,9 @@ def train(run: Run, feed: str) -> Trained:
     flows = watch.GradientFlow.attach(model)
     losses = []
     order = batches(fed(x, feed), y, run.generator("batches"))
+    run.keep(
+        name=feed, model=model, optimizer=optimizer, order=order, flows=flows, losses=losses
+    )
     for step, (inputs, targets) in zip(run.steps(), order):  # (32, T, D) and (32,)
         loss = mg.mse_loss(model(inputs), targets)  # mean over the batch
         optimizer.zero_grad()
@@ -135,8 +135,7 @@ def train(run: Run, feed: str) -> Trained:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-        if step % REPORT == 0:
-            run.note(feed=feed, loss=f"{np.mean(losses[-REPORT:]):.2g}")
+        run.note(loss=losses[-1])
 
     x, y = examples(sine(*TEST))
     with mg.no_grad():

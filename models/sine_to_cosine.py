@@ -181,7 +181,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         optimizer = optim.Adam(parameters, lr=RATE)
         predicted: list[np.ndarray] = []
         losses, norms = [], []
-        state = None
+        run.keep(
+            model=model, optimizer=optimizer, losses=losses, norms=norms, predicted=predicted
+        )
+        state = run.carried(None)
         for step in run.steps():
             _, x, y = window(step)
 
@@ -191,12 +194,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             loss.backward()
             norm = optim.clip_grad_norm_(parameters, math.inf)  # only measures
             optimizer.step()
-            state = state.detach()  # carried on; gradients stop here
+            state = run.carry(state.detach())  # carried on; gradients stop here
 
             losses.append(loss.item())
             norms.append(norm.before)
             predicted.append(outputs.numpy().ravel())
-            run.note(loss=f"{losses[-1]:.3f}")
+            run.note(loss=losses[-1], clipped=norm)
             if screen is not None:
                 with run.untimed():
                     screen.draw(paint_curves, predicted, f"Loss {losses[-1]:.3f}")

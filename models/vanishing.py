@@ -97,6 +97,10 @@ def train(
     flow, clips = watch.GradientFlow(), watch.ClipTimeline()
     model.rnn.flow = flow.record
     right = []
+    run.keep(
+        name=f"{kind}, clip at {limit:g}", model=model, optimizer=optimizer, flow=flow,
+        clips=clips, right=right,
+    )  # fmt: skip
     for step in run.steps():
         ids = draw.integers(SYMBOLS, size=(LENGTH, BATCH))
 
@@ -108,6 +112,7 @@ def train(
         optimizer.step()
         clips.record(step, loss.item(), clipped)
         right.append(float(np.mean(logits.numpy().argmax(axis=1) == ids[0])))
+        run.note(loss=loss.item(), accuracy=right[-1], clipped=clipped)
     return flow, clips, float(np.mean(right[-max(1, len(right) // 10) :]))
 
 

@@ -31,6 +31,7 @@ def pad(sequences: Sequence[npt.ArrayLike], value: int = 0) -> Padded:
     Raises DataError for none or an empty one, ShapeError or DTypeError for something else than
     integers along one axis, naming the sequence.
     """
+    _require_integer(value, "pad")
     arrays = _arrays(sequences, "pad", "sequences")
     return _padded(arrays, np.arange(len(arrays)), value)
 
@@ -113,7 +114,7 @@ class BucketBatches(Iterable[tuple[Padded, ...]]):
                     f"{len(self._columns[0])}"
                 )
         self.boundaries = edges = bucket_edges(boundaries, where)
-        self.value = value
+        self.value = _require_integer(value, where)
         self.drop_last = drop_last
         self._random = (
             random_generator(generator, where, "shuffling") if shuffle else None
@@ -164,6 +165,12 @@ class BucketBatches(Iterable[tuple[Padded, ...]]):
         return Padding(real, max(places, 1), max(without, 1))
 
 
+def _require_integer(value: Any, where: str) -> int:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise DTypeError(f"{where}: value, what to pad with, must be an integer, got {value!r}")
+    return int(value)
+
+
 def bucket_edges(boundaries: Sequence[int], where: str) -> tuple[int, ...]:
     """Increasing lengths, one bucket up to each and one beyond; () for one bucket.
 
@@ -212,6 +219,8 @@ def _arrays(sequences: Any, where: str, name: str) -> list[npt.NDArray[np.int64]
     """Each sequence as an int64 array (length,), refused unless it holds integers."""
     if isinstance(sequences, (str, bytes)):
         raise DTypeError(f"{where}: {name} is text; encode each sequence as integer ids first")
+    if not isinstance(sequences, Iterable):
+        raise DTypeError(f"{where}: {name} must be a list of sequences, not {sequences!r:.60}")
     arrays = []
     for i, sequence in enumerate(sequences):
         array = np.asarray(sequence)

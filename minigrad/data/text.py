@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, DTypeError, IndexRangeError, ShapeError
+from ._checks import positive_int
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 """The 27 symbols; the position of a symbol is its id."""
@@ -128,6 +129,7 @@ def load_text(path: str | os.PathLike[str] | None = None, *, min_length: int = 2
     damaged or encrypted archive, an archive without a text or with several, not UTF-8, empty, or
     too short. Raises DTypeError if path is not a path.
     """
+    positive_int(min_length, "min_length", "load_text")
     if path is None:
         path = PACKAGED_TEXT
     if not isinstance(path, (str, os.PathLike)):

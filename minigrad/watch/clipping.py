@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 
 
 class ClipTimeline:
@@ -25,14 +26,42 @@ class ClipTimeline:
 
         loss: a number, or a tensor of one.  report: what ``clip_grad_norm_`` returned
         (before and after: global norms; scale; clipped; shares: a number by parameter name).
+        Raises DTypeError for anything else; nothing is added then.
         """
-        self._rows.append(
-            (
+        try:
+            row = (
                 int(step), float(loss), float(report.before), float(report.after),
                 float(report.scale), bool(report.clipped),
+            )  # fmt: skip
+            shares = dict(report.shares)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise DTypeError(
+                "ClipTimeline.record: expects a step, a loss and what clip_grad_norm_ returned, "
+                f"got {step!r:.40}, {loss!r:.40} and {report!r:.40}: {error}"
+            ) from error
+        self._rows.append(row)
+        self._shares.append(shares)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All records, for a checkpoint."""
+        return {"records": list(self._rows), "shares": self.shares}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`.  Raises ArgumentError for anything else."""
+        records: Any = state.get("records")
+        shares: Any = state.get("shares")
+        columns: list[Any] = list(shares.values()) if isinstance(shares, dict) else [None]
+        if not isinstance(records, list) or any(np.shape(c) != (len(records),) for c in columns):
+            raise ArgumentError(
+                "ClipTimeline.load_state_dict: expects 'records', a list, and 'shares', an array "
+                "as long for each parameter"
             )
-        )  # fmt: skip
-        self._shares.append(dict(report.shares))
+        rows = zip(*columns) if columns else [()] * len(records)
+        self._rows = list(records)
+        self._shares = [
+            {name: float(share) for name, share in zip(shares, row) if not np.isnan(share)}
+            for row in rows
+        ]
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -37,7 +37,7 @@ class GradientFlow(LayerRecorder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._norms: list[np.ndarray] = []  # (parts, T) each
+        self._records: list[np.ndarray] = []  # norms, (parts, T) each
         self._window = _Window(0)
 
     def record(self, norms: np.ndarray) -> None:
@@ -46,7 +46,7 @@ class GradientFlow(LayerRecorder):
         Raises ShapeError for any other shape, and for another number of parts than before.
         """
         norms = np.array(norms, np.float64)
-        parts = {len(self._norms[0])} if self._norms else {1, 2}
+        parts = {len(self._records[0])} if self._records else {1, 2}
         if norms.ndim != 2 or len(norms) not in parts:
             wanted = " or ".join(f"({count}, T)" for count in sorted(parts))
             raise ShapeError(
@@ -54,7 +54,7 @@ class GradientFlow(LayerRecorder):
                 f"must be {wanted}, got {norms.shape}"
             )
         self._number_record()
-        self._norms.append(norms)
+        self._records.append(norms)
 
     def watch_step(self, t: int, *state: Any) -> None:
         """Watch what one step of a cell returned, by hooks on its tensors.
@@ -88,7 +88,7 @@ class GradientFlow(LayerRecorder):
         def hook(gradient: Any) -> None:
             if window.norms is None or (row, t) in window.heard:  # a new pass has begun
                 self.record(np.zeros((window.parts, window.length)))
-                window.norms = self._norms[-1]
+                window.norms = self._records[-1]
                 window.heard.clear()
             window.heard.add((row, t))
             window.norms[row, t] = math.sqrt(np.sum(np.square(gradient.array, dtype=np.float64)))
@@ -98,12 +98,12 @@ class GradientFlow(LayerRecorder):
     @property
     def parts(self) -> tuple[str, ...]:
         """Parts of the state that were recorded: ("h",) or ("h", "c")."""
-        return _PARTS[: len(self._norms[0]) if self._norms else 2]
+        return _PARTS[: len(self._records[0]) if self._records else 2]
 
     @property
     def lengths(self) -> np.ndarray:
         """Time steps of each record, (records,) int64."""
-        return np.array([norms.shape[1] for norms in self._norms], np.int64)
+        return np.array([norms.shape[1] for norms in self._records], np.int64)
 
     @property
     def h(self) -> np.ndarray:
@@ -121,7 +121,7 @@ class GradientFlow(LayerRecorder):
     def _rows(self, part: int) -> np.ndarray:
         if part >= len(self.parts):
             raise ArgumentError("GradientFlow.c: this layer's state is h alone, it has no c")
-        return rows([norms[part] for norms in self._norms])
+        return rows([norms[part] for norms in self._records])
 
 
 class _Window:

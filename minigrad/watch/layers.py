@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..nn.module import Module
 from ..nn.rnn.base import Cell, Layer
 
@@ -19,6 +20,7 @@ class LayerRecorder:
     def __init__(self) -> None:
         self._steps: list[int] = []
         self._step: int | None = None
+        self._records: list[Any] = []  # as many as steps
 
     @classmethod
     def attach(cls, model: Module) -> Recorders[Any]:
@@ -33,6 +35,8 @@ class LayerRecorder:
         A layer that *is* the model goes by the name of its class.  Raises ArgumentError if
         the model has no recurrent layer.
         """
+        if not isinstance(model, Module):
+            raise DTypeError(f"{cls.__name__}.attach: expects a module, got {type(model).__name__}")
         found = {
             name or type(module).__name__: module
             for name, module in model.named_modules()
@@ -67,6 +71,22 @@ class LayerRecorder:
     def _number_record(self) -> None:
         self._steps.append(len(self._steps) if self._step is None else self._step)
 
+    def state_dict(self) -> dict[str, Any]:
+        """All records, for a checkpoint."""
+        return {"steps": list(self._steps), "records": list(self._records)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`.  Raises ArgumentError for anything else."""
+        steps: Any = state.get("steps")
+        records: Any = state.get("records")
+        lists = isinstance(steps, list) and isinstance(records, list)
+        if not lists or len(steps) != len(records):
+            raise ArgumentError(
+                f"{type(self).__name__}.load_state_dict: expects as many steps as records"
+            )
+        self._steps = list(steps)
+        self._records = list(records)
+
     def __len__(self) -> int:
         return len(self._steps)
 
@@ -94,6 +114,26 @@ class Recorders(dict[str, R], Generic[R]):
         """Say which training step the records from now on belong to, in all layers."""
         for recorder in self.values():
             recorder.tag(step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All records, for a checkpoint: name of the layer -> state of its recorder."""
+        return {name: recorder.state_dict() for name, recorder in self.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`.  Raises ArgumentError for that of other layers."""
+        if state.keys() != self.keys():
+            raise ArgumentError(
+                f"Recorders.load_state_dict: the state is of the layers {', '.join(state)}, not of "
+                f"{', '.join(self)}"
+            )
+        before = self.state_dict()
+        try:
+            for name, recorder in self.items():
+                recorder.load_state_dict(state[name])
+        except ArgumentError:
+            for name, recorder in self.items():
+                recorder.load_state_dict(before[name])
+            raise
 
     def detach(self) -> None:
         """Record no more; whoever watched the layers before does so again."""

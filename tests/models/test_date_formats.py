@@ -66,7 +66,7 @@ def test_gate_and_program(tmp_path, capsys, monkeypatch):
     dates.main(["--steps", "40", "--out", str(tmp_path), "--ask", "--date", "Nov 21, 2026"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["padding"] < 0.1 < 0.3 < metrics["padding_without_buckets"]
-    files = {path.name for path in tmp_path.iterdir()}
+    files = {path.name for path in tmp_path.glob("*.[pj]*")}
     assert files == {"exact_match.png", "attention.png", "beam_tree.png", "metrics.json"}
     said = capsys.readouterr().out
     assert "Nov 21, 2026: " in said and "'ä' is unknown" in said and "not read" not in said

@@ -173,7 +173,7 @@ def test_gate_smoke_run_predicts_every_bit(tmp_path, capsys):
     assert metrics["metric"] == {"name": "accuracy", "value": 1.0}
     assert metrics["wrong_bits"] == 0 and metrics["last_epoch_loss"] < 0.01
     assert metrics["gradient_before_window"] == 0
-    written = {path.name for path in tmp_path.iterdir()}
+    written = {path.name for path in tmp_path.glob("*.[pj]*")}
     assert written == {"echo.png", "spikes.png", "reach.png", "metrics.json"}
     assert "49,985 of 49,985 bits right" in capsys.readouterr().out
 

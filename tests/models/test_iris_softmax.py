@@ -176,7 +176,7 @@ def test_gate_names_the_flowers_and_shows_what_the_mistake_costs(tmp_path, capsy
     assert min(written["last_losses"]) > FLOOR > max(corrected["last_losses"][:1])
     said = capsys.readouterr()
     assert said.out.count("PatternWarning: softmax twice") == 1 and "Warning" not in said.err
-    written_files = {path.name for path in tmp_path.iterdir()}
+    written_files = {path.name for path in tmp_path.glob("*.[pj]*")}
     assert written_files == {"cost.png", "signal.png", "metrics.json"}
 
 

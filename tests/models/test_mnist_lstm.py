@@ -183,7 +183,7 @@ def test_gate_smoke_run_learns_and_writes(tmp_path):
     assert metrics["steps"] == mnist_lstm.SMOKE_STEPS and metrics["training_images"] == 5500
     assert metrics["metric"]["name"] == "test_accuracy"
     assert 0.6 < metrics["metric"]["value"] < 0.95  # 0.1 is guessing; about 0.75 is usual
-    written = {path.name for path in (tmp_path / "out").iterdir()}
+    written = {path.name for path in (tmp_path / "out").glob("*.[pj]*")}
     assert written == {"loss.png", "accuracy.png", "rows.png", "metrics.json"}
     assert "5,500 images to train on, 500 for validation, 1,000 to test" in done.stdout
 

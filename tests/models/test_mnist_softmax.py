@@ -169,7 +169,7 @@ def test_gate_zeros_are_ahead_and_both_losses_agree(tmp_path, capsys):
     assert 0.9 < left["corrected"] < 1 and left["zeros"] == 0
     said = capsys.readouterr()
     assert said.out.count("PatternWarning: log of softmax") == 1 and "Warning" not in said.err
-    written = {path.name for path in tmp_path.iterdir()}
+    written = {path.name for path in tmp_path.glob("*.[pj]*")}
     assert written == {"accuracy.png", "weights.png", "trap.png", "metrics.json"}
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import minigrad
 from minigrad import kernels, plot
 from minigrad.errors import DataError
+from minigrad.optim import ClipReport
 from models import _loop, _run
 from models._run import start
 
@@ -383,6 +385,45 @@ def test_the_bar_counts_the_steps_and_shows_the_notes(begin, monkeypatch, capsys
     assert ("3/3" if installed else "3 of 3 steps") in drawn
     assert drawn.rstrip(" \r").endswith("\n")
     assert capsys.readouterr().out.startswith("a sample\nrmse 1 after 3 steps")
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["tqdm", "no tqdm"])
+def test_the_bar_shows_loss_result_norm_share_of_clipped_steps_and_time_left(
+    begin, monkeypatch, installed
+):
+    if not installed:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(_run, "_REDRAW", 0.0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "140")
+    norms = [0.5, 3.0, 4.0, 0.25]
+    with begin() as run:  # 50 steps
+        run.keep()
+        for step in run.steps():
+            if step == 4:
+                break
+            report = ClipReport(norms[step], 1.0, 1.0, norms[step] > 1)
+            run.note(loss=1.5, clipped=report)
+            run.test(accuracy=0.875)
+            time.sleep(0.05)
+        run.finish("rmse", 1.0)
+    lines = [line for line in sys.stderr.getvalue().split("\r") if "accuracy" in line]
+    for step, share in enumerate(["0%", "50%", "67%", "50%"]):
+        count = f" {step + 1}/50" if installed else f" {step + 1} of 50"
+        line = next(line for line in lines if count in line)
+        for shown in ("loss", "1.5", "test accuracy", "0.875", f"{norms[step]:.3g}", share):
+            assert shown in line, (shown, line)
+        assert re.search(r"<\d\d:\d\d" if installed else r"\d+ s left", line), line
+
+
+def test_a_resumed_bar_starts_where_the_run_was_and_guesses_from_there(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    now = [0.0]
+    monkeypatch.setattr(_loop.time, "monotonic", lambda: now[0])
+    counter = _loop._Counter("fake", 1000, 900)
+    now[0], counter.n = 10.0, 950  # 50 steps in ten seconds
+    counter.refresh()
+    assert "950 of 1,000 steps, 10 s left" in sys.stderr.getvalue()
 
 
 def test_the_plain_counter_never_wraps(monkeypatch):

@@ -5,7 +5,8 @@ import warnings
 
 import pytest
 
-from models._run import real_number, start
+from models._arguments import real_number
+from models._run import start
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1.5", "wide"])

@@ -141,7 +141,7 @@ def test_gate_follows_the_cosine_by_means_of_its_state(tmp_path):
     losses = metrics["losses"]
     assert len(losses) == 60 and losses[0] > 0.3
     assert metrics["metric"]["value"] == pytest.approx(np.sqrt(np.mean(losses[-10:])), rel=1e-12)
-    written = {path.name for path in tmp_path.iterdir()}
+    written = {path.name for path in tmp_path.glob("*.[pj]*")}
     assert written == {"curves.png", "learning_curve.png", "state.png", "metrics.json"}
 
 
