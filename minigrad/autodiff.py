@@ -230,7 +230,10 @@ def _seed(output: Any, gradient: Any, caller: str) -> np.ndarray:
                 f"{data.shape}."
             )
         return np.ones(data.shape, data.dtype)
-    value = np.asarray(getattr(gradient, "array", gradient), dtype=data.dtype)
+    value = np.asarray(getattr(gradient, "array", gradient))
+    if value.dtype.kind not in "fiub":
+        raise DTypeError(f"{caller}: gradient must be real numbers, got {value.dtype}")
+    value = value.astype(data.dtype, copy=False)
     if value.shape != data.shape:
         raise ShapeError(
             f"{caller}: gradient has shape {value.shape}, the tensor has shape {data.shape}"

@@ -15,6 +15,7 @@ import numpy as np
 from . import numpy_protocol, ops, patterns
 from .errors import ArgumentError, DTypeError, ShapeError
 from .methods import ALIASES
+from .numpy_protocol import real_dtype
 from .ops._windows import explain_padding as explain_padding
 from .ops.dropout import Memory
 from .ops.indexing import check_ids
@@ -60,13 +61,20 @@ def log(x: Any) -> Tensor:
     return apply(ops.log, x)
 
 
+def _require_several(op: str, tensors: Any) -> None:
+    if not hasattr(tensors, "__iter__") or (hasattr(tensors, "ndim") and tensors.ndim == 0):
+        raise DTypeError(f"{op}: expects a list of tensors, got one {type(tensors).__name__}")
+
+
 def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors joined along an axis they have.  Shapes are equal but for ``axis``."""
+    _require_several("concat", tensors)
     return apply(ops.concat, *tensors, axis=axis)
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
+    _require_several("stack", tensors)
     return apply(ops.stack, *tensors, axis=axis)
 
 
@@ -77,6 +85,10 @@ def attend(query: Any, keys: Any, values: Any, lengths: Any = None) -> tuple[Ten
 
 def einsum(subscripts: str, *tensors: Any) -> Tensor:
     """Sum of products over named axes: ``einsum("ij,jk->ik", a, b)``; see ops.einsum."""
+    if not isinstance(subscripts, str):
+        raise DTypeError(
+            f"einsum: the subscripts come first, as a str, but are a {type(subscripts).__name__}"
+        )
     return apply(ops.einsum, *tensors, subscripts=subscripts)
 
 
@@ -94,6 +106,8 @@ def cross_entropy(
 
     Warns (PatternWarning) of logits that come out of a softmax or a relu.
     """
+    if not hasattr(logits, "ndim"):
+        raise DTypeError(f"cross_entropy: logits must be a tensor, got {type(logits).__name__}")
     patterns.look_at_logits(logits)
     plain = getattr(target, "array", target), getattr(weight, "array", weight)
     return apply(
@@ -143,18 +157,26 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
 
 
 def _as_arrays(value: Any) -> Any:
-    """A list or a number as an array; anything else as it is."""
-    return value if hasattr(value, "shape") else np.asarray(value, dtype=np.float32)
+    """A list or a number as an array; anything else as it is.  Raises DTypeError."""
+    if hasattr(value, "shape"):
+        return value
+    try:
+        return np.asarray(value, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise DTypeError(f"mse_loss: cannot make an array of {value!r:.60}: {error}") from error
 
 
 def one_hot(ids: Any, classes: int, dtype: Any = np.float32) -> Tensor:
     """Rows with a one at each id: (...) integers in [0, classes) -> (..., classes).
 
-    Raises DTypeError for ids that are not integers, IndexRangeError for one out of range.
+    Raises DTypeError for ids or classes that are not integers, IndexRangeError for an id out of
+    range.
     """
     ids = np.asarray(getattr(ids, "array", ids))
-    check_ids("one_hot", ids, classes)
-    return Tensor(np.eye(classes, dtype=dtype)[ids])
+    if not isinstance(classes, (int, np.integer)) or isinstance(classes, bool):
+        raise DTypeError(f"one_hot: classes must be an integer, got {classes!r}")
+    check_ids("one_hot", ids, int(classes))
+    return Tensor(np.eye(classes, dtype=real_dtype("one_hot", dtype))[ids])
 
 
 # -- NumPy's own functions, with the arguments that mean something here ----------------------

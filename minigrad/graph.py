@@ -19,7 +19,7 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,6 +164,20 @@ def mark_changed(
     storage.array = array
     storage.how = how
     storage.site = site or call_site()
+
+
+def mark_all_changed(
+    written: Sequence[tuple[Storage, np.ndarray]], how: str, site: tuple[Any, int]
+) -> None:
+    """:func:`mark_changed` for several arrays, written at one time and place."""
+    if mode.tape is not None:
+        refuse_on_tape(f"changes data in place ({how})")
+    now = _Changes.last = tick()
+    for storage, array in written:
+        if storage.array is array:  # as the last time
+            storage.changed, storage.how, storage.site = now, how, site
+        else:
+            mark_changed(storage, array, how, site)
 
 
 def saved_arrays(vjp: Any, depth: int = 3) -> Iterator[np.ndarray]:

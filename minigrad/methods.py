@@ -9,19 +9,43 @@ from typing import Any
 import numpy as np
 
 from . import ops, patterns
-from .errors import DTypeError, IndexRangeError, InplaceError, MinigradError, ShapeError
-from .graph import mark_changed, mode
+from .errors import (
+    ArgumentError,
+    DTypeError,
+    IndexRangeError,
+    InplaceError,
+    MinigradError,
+    ShapeError,
+)
+from .graph import mark_changed, mode, refuse_on_tape
 
 ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # PyTorch's names for the same thing
 
 
 def explained(op: Any, values: list[Any], error: Exception) -> MinigradError:
     """NumPy's complaint as one of ours, with the op and the shapes of its arguments."""
+    numbers = () if isinstance(error, AttributeError) else (int, float, list, tuple)
+    strange = ", ".join(
+        f"argument {i} is {_kind(value)}"
+        for i, value in enumerate(values)
+        if not isinstance(value, numbers)
+        and not (value is None and isinstance(error, ValueError))  # an argument left out
+        and not (isinstance(value, np.ndarray) and value.dtype.kind in "fiub")
+    )
+    if strange and not isinstance(error, IndexError):
+        wanted = "tensors, arrays or numbers" if numbers else "tensors or arrays"
+        return DTypeError(f"{op.__name__}: expects {wanted}, but {strange}")
     shapes = ", ".join(str(getattr(v, "shape", v)) for v in values)
     message = f"{op.__name__}: {error} (arguments: {shapes})"
     if isinstance(error, TypeError):
         return DTypeError(message)
     return ShapeError(message) if isinstance(error, ValueError) else IndexRangeError(message)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of dtype {value.dtype}"
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _method(op: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,6 +104,9 @@ def _inplace(function: Any, op: Callable[..., Any], sign: str) -> Callable[..., 
                     f"parameters under no_grad(), or write x = x {sign[:-1]} y."
                 )
             return self.apply(op, self, other)
+        refuse_on_tape(f"changes data in place ({sign})")
+        if not self.array.flags.writeable:
+            raise InplaceError(f"x {sign} y: the array of x is read-only; make a copy of it")
         value = getattr(other, "array", other)
         if isinstance(value, np.generic):
             value = value.item()
@@ -173,7 +200,11 @@ class Methods:
         return self.apply(ops.reshape, self, shape=_flat(shape))
 
     def flatten(self, start: int = 0) -> Any:
-        """Axes from ``start`` on made into one."""
+        """Axes from ``start`` on made into one.  Raises ArgumentError if there is no such axis."""
+        if not isinstance(start, (int, np.integer)) or not 0 <= start <= self.ndim:
+            raise ArgumentError(
+                f"flatten: start must be an axis of {self.shape}, counted from 0, got {start!r}"
+            )
         return self.reshape(*self.shape[:start], math.prod(self.shape[start:]))
 
     def permute(self, *axes: Any) -> Any:

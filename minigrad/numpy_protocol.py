@@ -35,7 +35,18 @@ def as_array(data: Any, dtype: Any = None) -> np.ndarray:
             f"tensor: data must be real numbers or booleans, got dtype {array.dtype}"
             + (" (a ragged list?)" if array.dtype == object else "")
         )
-    return array if dtype is None else as_array(np.asarray(array, dtype=dtype))
+    return array if dtype is None else np.asarray(array, dtype=real_dtype("tensor", dtype))
+
+
+def real_dtype(where: str, dtype: Any) -> np.dtype:
+    """``dtype`` as NumPy spells it.  Raises DTypeError unless tensors can hold it."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise DTypeError(f"{where}: dtype={dtype!r} is none: {error}") from None
+    if found.kind not in "fiub" or found.itemsize > 8:
+        raise DTypeError(f"{where}: tensors hold real numbers or booleans, got dtype {found}")
+    return found
 
 
 def unrecorded(

@@ -48,7 +48,18 @@ def apply(op: Callable[..., Any], *args: Any, **params: Any) -> Any:
     except MinigradError:
         raise
     except (ValueError, IndexError, TypeError) as error:
+        if not hasattr(op, "__name__"):
+            raise DTypeError(f"apply: op must be a function, got {op!r}") from error
         raise explained(op, values, error) from error
+    except AttributeError as error:
+        if all(isinstance(value, np.ndarray) for value in values):
+            raise  # the op's own mistake
+        raise explained(op, values, error) from error
+    if not callable(vjp) and type(vjp) is not tuple:
+        raise DTypeError(
+            f"apply: {op.__name__} must return its value and a vjp (a function, or a tuple of "
+            f"them), but the second thing it returned is a {type(vjp).__name__}"
+        )
     many = type(result) is tuple
     outputs = tuple(
         _wrap(np.asarray(y) if y.__class__ is not np.ndarray else y, values, args, op)
@@ -167,9 +178,14 @@ class Tensor(Methods):
 
     @data.setter
     def data(self, value: Any) -> None:
+        refuse_on_tape("changes data in place (assignment to .data)")
         value = getattr(value, "array", value)
         if value is not self.array:
             value = np.asarray(value)
+            if value.dtype.kind not in "fiub":
+                raise DTypeError(f"t.data = value: value must be real numbers, got {value.dtype}")
+            if not self.array.flags.writeable:
+                raise InplaceError("t.data = value: the array of t is read-only; make a copy of it")
             if value.shape != self.array.shape:
                 raise ShapeError(
                     f"t.data = value: value has shape {value.shape}, t has {self.array.shape}"
@@ -273,7 +289,12 @@ class Tensor(Methods):
         return int(self.item())
 
     def __index__(self) -> int:
-        return self.array.__index__()
+        if self.array.size != 1 or self.array.dtype.kind not in "iu":
+            raise DTypeError(
+                f"only a tensor of one integer can be an index; this one is {self.dtype}, of "
+                f"shape {self.shape}"
+            )
+        return int(self.array.item())
 
     def __bool__(self) -> bool:
         if self.array.size != 1:
@@ -335,6 +356,8 @@ class Tensor(Methods):
         """
         if not self.requires_grad:
             raise GraphError("register_hook: this tensor does not require a gradient")
+        if not callable(hook):
+            raise DTypeError(f"register_hook: hook must be a function, got {hook!r}")
         refuse_on_tape("registers a hook")
 
         def run(gradient: Any) -> Any:
@@ -387,10 +410,14 @@ class Tensor(Methods):
                 "lost. Build the tensor from parts (where, concat, stack), or write under "
                 "no_grad() if no gradient is meant to flow."
             )
+        refuse_on_tape("changes data in place (t[...] = value)")
+        if not self.array.flags.writeable:
+            raise InplaceError("t[index] = value: the array of t is read-only; make a copy of it")
+        value = getattr(value, "array", value)
         try:
-            self.array[_plain_index(index)] = getattr(value, "array", value)
+            self.array[_plain_index(index)] = value
         except (ValueError, IndexError, TypeError) as error:
-            raise explained(ops.getitem, [self.array, index], error) from error
+            raise explained(_setitem, [self.array, value], error) from error
         mark_changed(self.storage, self.array, "t[...] = value")
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -418,6 +445,13 @@ def _unrecorded(function: Any, name: str, args: Any, kwargs: Any) -> Any:
     if isinstance(result, (np.ndarray, np.floating)) and kwargs.get("out") is None:
         return Tensor(np.asarray(result))
     return result
+
+
+def _setitem() -> None:
+    """t[index] = value, for what errors say."""
+
+
+_setitem.__name__ = "setitem"
 
 
 def _copy(x: np.ndarray) -> Any:

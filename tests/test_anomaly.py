@@ -158,7 +158,7 @@ def test_inside_fused_recurrent_layers(name, make):
             break
     with mg.detect_anomaly(), pytest.raises(NonFiniteError) as error:
         layer(x)  # here
-    assert f"{name} (called at {line_after('here')})" in message(error)
+    assert re.search(rf"{name}\w* \(called at {line_after('here')}\)", message(error))
     assert re.search(r"argument \d \(\d, \d+\) has NaN at index \(0, 0\) already", message(error))
 
 
@@ -198,7 +198,7 @@ def test_a_kernel_whose_gradient_overflows():
         outputs, _ = lstm(x)  # here
         with pytest.raises(NonFiniteError) as error:
             outputs.backward(np.full(outputs.shape, 3e38, np.float32))
-    assert re.search(r"of argument \d of lstm .called at " + line_after("here"), message(error))
+    assert re.search(r"of argument \d of lstm\w* .called at " + line_after("here"), message(error))
 
 
 def test_captured_functions_run_as_written_and_are_replayed_again_afterwards():

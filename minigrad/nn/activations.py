@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import functional as F
 from ..errors import ArgumentError
+from ..ops.activations import check_number
 from ..tensor import Tensor
 from .module import Module
 
@@ -45,6 +46,7 @@ class LeakyReLU(Module):
     """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
+        check_number("LeakyReLU", "negative_slope", negative_slope)
         self.negative_slope = negative_slope
 
     def forward(self, x: Any) -> Tensor:
@@ -60,6 +62,7 @@ class ELU(Module):
     """x where it is positive, alpha * (e ** x - 1) elsewhere; see :func:`minigrad.ops.elu`."""
 
     def __init__(self, alpha: float = 1.0) -> None:
+        check_number("ELU", "alpha", alpha)
         self.alpha = alpha
 
     def forward(self, x: Any) -> Tensor:

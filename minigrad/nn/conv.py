@@ -8,10 +8,10 @@ import numpy as np
 
 from .. import functional as F
 from ..errors import ArgumentError, ShapeError
-from ..ops._windows import pair
+from ..ops._windows import paddings, pair
 from ..tensor import Tensor
 from . import init
-from .layers import positive, same_dtype
+from .layers import positive, require_array, same_dtype
 from .module import Module, Parameter
 
 
@@ -48,11 +48,16 @@ class Conv2d(Module):
                 f"out_channels={out_channels}"
             )
         size = pair("Conv2d", "kernel_size", kernel_size)
+        self.stride = pair("Conv2d", "stride", stride)
+        self.dilation = pair("Conv2d", "dilation", dilation)
+        paddings("Conv2d", padding)
+        if pool is not None:
+            pair("Conv2d", "pool", pool)
+        if activation not in (None, "relu"):
+            raise ArgumentError(f"Conv2d: activation must be 'relu' or None, got {activation!r}")
         shape = (*size, in_channels // groups, out_channels)
         self.weight = Parameter(init.glorot_uniform(shape, generator=generator))
         self.bias = Parameter(init.constant((out_channels,), 0.0)) if bias else None
-        self.stride = pair("Conv2d", "stride", stride)
-        self.dilation = pair("Conv2d", "dilation", dilation)
         self.padding = padding
         self.groups = groups
         self.activation = activation
@@ -88,6 +93,7 @@ class _Pool2d(Module):
         name = type(self).__name__
         self.size = pair(name, "size", size)
         self.stride = self.size if stride is None else pair(name, "stride", stride)
+        paddings(name, padding)
         self.padding = padding
 
     def extra_repr(self) -> str:
@@ -116,6 +122,7 @@ class Flatten(Module):
 
     def forward(self, x: Any) -> Tensor:
         """x: (N, ...) -> (N, K).  Raises ShapeError for a single number."""
+        require_array("Flatten", x)
         if x.ndim == 0:
             raise ShapeError("Flatten: x needs a batch axis, got a single number")
         return F.reshape(x, (x.shape[0], int(np.prod(x.shape[1:]))))

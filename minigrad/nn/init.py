@@ -25,6 +25,16 @@ def _generator(generator: Any, name: str) -> np.random.Generator:
     return generator
 
 
+def _sizes(shape: Any, name: str) -> Shape:
+    if not isinstance(shape, (tuple, list)) or any(
+        not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 0 for n in shape
+    ):
+        raise ArgumentError(
+            f"{name}: shape must be a tuple of integers that are not negative, got {shape!r}"
+        )
+    return tuple(shape)
+
+
 def fans(shape: Shape) -> tuple[int, int]:
     """Inputs and outputs of a weight: (in, out), or (K, ..., in, out) for convolutions.
 
@@ -38,8 +48,10 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 def constant(shape: Shape, value: float, dtype: Any = np.float32) -> np.ndarray:
-    """``value`` everywhere."""
-    return np.full(shape, value, dtype)
+    """``value`` everywhere.  Raises ArgumentError for a shape or value that is none."""
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ArgumentError(f"constant: value must be a number, got {value!r}")
+    return np.full(_sizes(shape, "constant"), value, dtype)
 
 
 def uniform(
@@ -47,6 +59,7 @@ def uniform(
     dtype: Any = np.float32,
 ) -> np.ndarray:  # fmt: skip
     """Uniform in [low, high).  Raises ArgumentError unless low <= high."""
+    shape = _sizes(shape, "uniform")
     if not low <= high:
         raise ArgumentError(f"uniform: low={low} must not exceed high={high}")
     return _generator(generator, "uniform").uniform(low, high, shape).astype(dtype)
@@ -57,6 +70,7 @@ def normal(
     dtype: Any = np.float32,
 ) -> np.ndarray:  # fmt: skip
     """Normal with the given mean and standard deviation.  Raises ArgumentError if std < 0."""
+    shape = _sizes(shape, "normal")
     if not std >= 0:
         raise ArgumentError(f"normal: std={std} must not be negative")
     return _generator(generator, "normal").normal(mean, std, shape).astype(dtype)
@@ -71,6 +85,7 @@ def truncated_normal(
     Mind the order of the arguments: TensorFlow's ``truncated_normal(shape, -0.1, 0.1)``
     means a mean of -0.1, not a range.  Raises ArgumentError if std < 0.
     """
+    shape = _sizes(shape, "truncated_normal")
     if not std >= 0:
         raise ArgumentError(f"truncated_normal: std={std} must not be negative")
     draw = _generator(generator, "truncated_normal").standard_normal
@@ -86,6 +101,7 @@ def glorot_uniform(
     shape: Shape, *, generator: np.random.Generator, dtype: Any = np.float32
 ) -> np.ndarray:
     """Uniform within +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    shape = _sizes(shape, "glorot_uniform")
     limit = math.sqrt(6.0 / max(sum(fans(shape)), 1))
     return uniform(shape, -limit, limit, generator=generator, dtype=dtype)
 
@@ -97,6 +113,7 @@ def orthogonal(
 
     Leading axes are flattened together.  Raises ShapeError for fewer than two axes.
     """
+    shape = _sizes(shape, "orthogonal")
     if len(shape) < 2:
         raise ShapeError(f"orthogonal: needs at least two axes, got shape {tuple(shape)}")
     rows, columns = math.prod(shape[:-1]), shape[-1]

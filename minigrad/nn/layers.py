@@ -20,8 +20,15 @@ def positive(layer: str, **sizes: Any) -> None:
             raise ArgumentError(f"{layer}: {name} must be a positive integer, got {value!r}")
 
 
+def require_array(layer: str, x: Any) -> None:
+    """Raise DTypeError unless x is a tensor or an array."""
+    if not isinstance(x, (Tensor, np.ndarray)):
+        raise DTypeError(f"{layer}: x must be a tensor or an array, got {type(x).__name__}")
+
+
 def same_dtype(layer: str, x: Any, weight: Tensor) -> None:
     """Raise DTypeError if float64 data meet float32 weights, or the other way round."""
+    require_array(layer, x)
     if x.dtype != weight.dtype:
         raise DTypeError(
             f"{layer}: x is {x.dtype} but the weights are {weight.dtype}; convert the data "
@@ -51,6 +58,7 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Tensor:
         """x: (..., in_features) -> (..., out_features).  Raises ShapeError, DTypeError."""
+        require_array("Linear", x)
         if x.ndim == 0 or x.shape[-1] != self.weight.shape[0]:
             raise ShapeError(
                 f"Linear: the last axis of x must have {self.weight.shape[0]} entries (weight is "

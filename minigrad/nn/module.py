@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, IndexRangeError, InplaceError, ShapeError
 from ..graph import mark_changed, note_switch
 from ..tensor import Tensor
 
@@ -182,8 +182,12 @@ class Module:
         strict: refuse missing and unknown names.  Every difference in names, shapes and
         kinds is listed in one ArgumentError or ShapeError, and then nothing is changed.
         """
+        if not isinstance(state, Mapping):
+            raise DTypeError(
+                f"load_state_dict: expects a dict of arrays by name, got {type(state).__name__}"
+            )
         own = self._owned()
-        given = {name: np.asarray(value) for name, value in state.items()}
+        given = {name: _array(name, value) for name, value in state.items()}
         wrong = [f"missing: {name}" for name in own if strict and name not in given]
         wrong += [f"unknown: {name}" for name in given if strict and name not in own]
         if wrong:
@@ -203,6 +207,9 @@ class Module:
         ]
         if wrong:
             raise DTypeError("load_state_dict: " + "; ".join(wrong))
+        wrong = [name for name, part, _ in both if not part.array.flags.writeable]
+        if wrong:
+            raise InplaceError(f"load_state_dict: read-only: {', '.join(wrong)}")
         for _, part, value in both:
             part.array[...] = value
             mark_changed(part.storage, part.array, "load_state_dict()")
@@ -223,6 +230,20 @@ class Module:
     def num_parameters(self) -> int:
         """How many numbers there are to learn."""
         return sum(math.prod(p.shape) for p in self.parameters())
+
+
+def _entry(owner: str, modules: list[Any], index: Any) -> Any:
+    try:
+        return modules[index]
+    except IndexError:
+        raise IndexRangeError(f"{owner}: there is no entry {index} of {len(modules)}") from None
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # a ragged list
+        raise ShapeError(f"load_state_dict: {name} is not an array: {error}") from error
 
 
 class Sequential(Module):
@@ -250,7 +271,7 @@ class Sequential(Module):
         return len(self._modules)
 
     def __getitem__(self, index: int) -> Any:
-        return self._modules[index]
+        return _entry("Sequential", self._modules, index)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._modules)
@@ -278,7 +299,7 @@ class ModuleList(Module):
         return len(self._modules)
 
     def __getitem__(self, index: int) -> Module:
-        return self._modules[index]
+        return _entry("ModuleList", self._modules, index)
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self._modules)

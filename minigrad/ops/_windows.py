@@ -41,7 +41,7 @@ def pair(op: str, name: str, value: Any) -> tuple[int, int]:
     return int(both[0]), int(both[1])
 
 
-def _paddings(op: str, padding: Any) -> Any:
+def paddings(op: str, padding: Any) -> Any:
     """"same", "valid", or ((top, bottom), (left, right)).  Raises ArgumentError."""
     if isinstance(padding, str) and padding.lower() in ("same", "valid"):
         return padding.lower()
@@ -71,7 +71,7 @@ def axes_of(
     that this needs before the image, the larger after.  "valid": no padding.
     Raises ArgumentError for a padding that is none, ShapeError if no window fits.
     """
-    widths = _paddings(op, padding)
+    widths = paddings(op, padding)
     found = []
     for k in range(2):
         n, reach, step = size[k], (window[k] - 1) * dilation[k] + 1, stride[k]
@@ -118,7 +118,7 @@ def explain_padding(
     size, window = pair(op, "size", size), pair(op, "window", window)
     stride, dilation = pair(op, "stride", stride), pair(op, "dilation", dilation)
     both = axes_of(op, size, window, stride, dilation, padding)
-    rule = _paddings(op, padding)
+    rule = paddings(op, padding)
     print(_explained("height", "rows", both[0], rule))
     if both[0] == both[1]:
         print("width: the same")

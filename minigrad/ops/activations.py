@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..recording import cannot_repeat, contiguous, repeatable
 from ._call import call, composed_as
 from .elementwise import sigmoid
@@ -20,8 +20,17 @@ _GRAIN = 1 << 14  # numbers below which a range is not worth a thread
 _ROOT_2_PI = math.sqrt(2 / math.pi)
 
 
+def check_number(op: str, name: str, value: Any) -> None:
+    """Raise ArgumentError unless ``value`` is a number, and not NaN."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or value != value:
+        raise ArgumentError(f"{op}: {name} must be a number, got {value!r}")
+
+
 def _fused(forward: Any, backward: Any, x: Any, *numbers: float) -> Any:
     """Value and vjp from two kernels of (x, numbers, y) and of (x, g, numbers, dx), all flat."""
+    if x.dtype.kind not in "fiub":
+        name = forward.name.removesuffix("_tanh")
+        raise DTypeError(f"{name}: x must be real numbers, got {x.dtype}")
     if x.dtype != np.float32 and x.dtype != np.float64:
         x = contiguous(x, np.float64)
     flat, shape = contiguous(x).reshape(-1), x.shape
@@ -65,6 +74,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
 
     negative_slope: 0.01 as in PyTorch; TensorFlow's ``tf.nn.leaky_relu`` has 0.2, Keras 0.3.
     """
+    check_number("leaky_relu", "negative_slope", negative_slope)
     kernel = kernels.leaky_relu, kernels.leaky_relu_backward
     return _fused(*kernel, np.asarray(x), negative_slope)
 
@@ -79,6 +89,7 @@ def _elu(x: Any, alpha: float = 1.0) -> Any:
 @composed_as(_elu)
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """x where it is positive, alpha * (e ** x - 1) elsewhere (Clevert et al. 2016).  x: (...)."""
+    check_number("elu", "alpha", alpha)
     return _fused(kernels.elu, kernels.elu_backward, np.asarray(x), alpha)
 
 

@@ -97,8 +97,10 @@ def dropout(
     """
     if x.dtype != np.float32 and x.dtype != np.float64:
         raise DTypeError(f"dropout: x must be float32 or float64, got {x.dtype}")
-    if not 0 <= p < 1:
-        raise ArgumentError(f"dropout: p is the probability to drop and must be in [0, 1), got {p}")
+    if not isinstance(p, (int, float)) or not 0 <= p < 1:
+        raise ArgumentError(
+            f"dropout: p is the probability to drop and must be in [0, 1), got {p!r}"
+        )
     if not isinstance(generator, np.random.Generator):
         raise ArgumentError("dropout: pass generator=np.random.default_rng(seed)")
     scale = _scale(x.dtype, p)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, InplaceError, ShapeError
 from ..recording import contiguous, do, repeatable
 from ._call import composed_as
 
@@ -143,6 +143,10 @@ def batch_norm(
             )
         if running is None and not training:
             raise ArgumentError(f"batch_norm: training=False needs {name}")
+        if training and running is not None and not running.flags.writeable:
+            raise InplaceError(f"batch_norm: {name}, which training changes, is read-only")
+    if not 0 <= momentum <= 1:
+        raise ArgumentError(f"batch_norm: momentum must be in [0, 1], got {momentum}")
     count = math.prod(x.shape[:-1])
     if training and count < 2:
         raise ShapeError(

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ShapeError
+
 Axis = int | tuple[int, ...] | None
 
 
@@ -21,9 +23,15 @@ def _kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
-def _count(shape: tuple[int, ...], kept: tuple[int, ...]) -> int:
-    """How many entries go into one entry of a reduction from ``shape`` to ``kept``."""
-    return math.prod(n for n, k in zip(shape, kept) if n != k)
+def _count(op: str, shape: tuple[int, ...], kept: tuple[int, ...]) -> int:
+    """How many entries go into one entry of a reduction from ``shape`` to ``kept``.
+
+    Raises ShapeError for none, of which there is no mean.
+    """
+    count = math.prod(n for n, k in zip(shape, kept) if n != k)
+    if count == 0:
+        raise ShapeError(f"{op}: there are no entries to take the {op} of, x is {shape}")
+    return count
 
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -37,7 +45,7 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Mean over ``axis``.  x: (...)."""
     shape = x.shape
     kept = _kept(shape, axis)
-    count = _count(shape, kept)
+    count = _count("mean", shape, kept)
     y = np.mean(x, axis=axis, keepdims=keepdims)
     return y, lambda g: np.broadcast_to(np.reshape(g / count, kept), shape)
 
@@ -45,7 +53,7 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:
     """Variance over ``axis``, divided by count - ddof (NumPy's 0; PyTorch uses 1)."""
     kept = _kept(x.shape, axis)
-    count = _count(x.shape, kept) - ddof
+    count = _count("var", x.shape, kept) - ddof
     centred = x - np.mean(x, axis=axis, keepdims=True)
     y = np.sum(centred * centred, axis=axis, keepdims=keepdims) / count
     return y, lambda g: np.reshape(g, kept) * centred * 2.0 / count

@@ -109,7 +109,15 @@ def unstack(x: Any, axis: int = 0) -> Any:
 
 def pad(x: Any, width: Any, value: float = 0.0) -> Any:
     """x with ``value`` around it.  width: (before, after), or one such pair for each axis."""
-    pairs = np.broadcast_to(np.asarray(width, dtype=int), (x.ndim, 2)).tolist()
+    try:
+        pairs = np.broadcast_to(np.asarray(width, dtype=int), (x.ndim, 2)).tolist()
+    except (ValueError, TypeError):
+        raise ShapeError(
+            f"pad: width must be (before, after), or one such pair for each of the {x.ndim} axes "
+            f"of x, got {width!r}"
+        ) from None
+    if any(n < 0 for pair in pairs for n in pair):
+        raise ShapeError(f"pad: width must not be negative, got {width!r}")
     y = np.pad(x, pairs, constant_values=value)
     inner = tuple(slice(before, before + n) for (before, _), n in zip(pairs, x.shape))
     return y, lambda g: g[inner]

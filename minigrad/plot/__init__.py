@@ -23,7 +23,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..files import replacing
 from . import _canvas
 from .clipping import clip_timeline
@@ -49,6 +49,10 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     Raises ArgumentError unless the name ends in .png or .svg, OSError if it cannot be written.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise DTypeError(f"plot.save: path must be a str or a path, not {type(path).__name__}")
+    if not hasattr(figure, "savefig"):
+        raise DTypeError(f"plot.save: expects a figure, got {type(figure).__name__}")
     kind = Path(path).suffix.lower()
     if kind not in (".png", ".svg"):
         raise ArgumentError(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..watch import Call, Trace
 from . import _canvas
 from ._canvas import BLUE, GREY
@@ -32,8 +32,12 @@ def unrolled_graph(trace: Trace, *, title: str | None = None) -> Figure:
     result, and the 2-norm of dL/dresult, which is its colour too (logarithmic; white if it is
     zero or not known).  Thick lines carry the state from step to step.
     The picture is as wide as it has to be: three or four steps can be read.
-    Raises ArgumentError for more than 400 calls.
+    Raises ArgumentError for more than 400 calls, DTypeError for anything but a trace.
     """
+    if not hasattr(trace, "calls"):
+        raise DTypeError(
+            f"plot.unrolled_graph: expects what watch.trace(loss) gives, got {type(trace).__name__}"
+        )
     calls = trace.calls
     if len(calls) > _MOST:
         raise ArgumentError(

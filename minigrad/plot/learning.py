@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from . import _canvas
 from ._canvas import BLUE, ORANGE, RED
 
@@ -99,7 +99,10 @@ def _reached(
 
 
 def _pairs(what: str, steps: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
-    steps, values = np.asarray(steps), np.asarray(values, np.float64)
+    try:
+        steps, values = np.asarray(steps), np.asarray(values, np.float64)
+    except (ValueError, TypeError) as error:
+        raise DTypeError(f"plot.{what}: steps and values must be numbers: {error}") from error
     if steps.ndim != 1 or steps.shape != values.shape:
         raise ShapeError(
             f"plot.{what}: steps and values must pair up, (records,) each, got "

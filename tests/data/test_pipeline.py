@@ -20,6 +20,9 @@ from minigrad.errors import ArgumentError, DataError, DTypeError, PipelineError,
 
 ROOT = Path(__file__).parents[2]
 
+# an error in a destructor is only a warning, and would be overlooked
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+
 
 def prefetch_threads():
     return [t for t in threading.enumerate() if t.name == "minigrad prefetch"]

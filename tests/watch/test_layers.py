@@ -255,4 +255,4 @@ def test_what_is_off_costs_nothing(monkeypatch):
     with kernels.record_calls() as called:
         backward(*layer(data()))
         nn.unroll(cell, data())
-    assert "count_saturated" not in called and "lstm_backward" in called
+    assert "count_saturated" not in called and "lstm_layer_backward" in called

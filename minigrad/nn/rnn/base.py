@@ -21,10 +21,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ... import functional as F
-from ...errors import ArgumentError, DTypeError, ShapeError, axes
+from ...errors import ArgumentError, DTypeError, IndexRangeError, ShapeError, axes
 from ...graph import is_grad_enabled, name_state
+from ...ops.indexing import check_ids
 from ...tensor import Tensor
-from ..layers import same_dtype
+from ..layers import require_array, same_dtype
 from ..module import Module, Parameter
 
 
@@ -58,7 +59,9 @@ class Recurrent(Module):
         return self.state_sizes[0]
 
     def zero_state(self, batch: int) -> Any:
-        """The state filled with zeros, each part (batch, H)."""
+        """The state filled with zeros, each part (batch, H).  Raises ArgumentError."""
+        if not isinstance(batch, (int, np.integer)) or batch < 0:
+            raise ArgumentError(f"{type(self).__name__}.zero_state: batch cannot be {batch!r}")
         dtype = self.w_h.dtype
         return self._pack([Tensor(np.zeros((batch, size), dtype)) for size in self.state_sizes])
 
@@ -103,6 +106,7 @@ class Recurrent(Module):
 
     def _is_ids(self, x: Any, letters: str) -> bool:
         """Whether x holds ids instead of vectors; raise ShapeError if it is neither."""
+        require_array(type(self).__name__, x)
         ids = x.dtype.kind in "iu"
         wanted = letters[:-1] if ids else letters
         if x.ndim != len(wanted) or (not ids and x.shape[-1] != self.input_size):
@@ -182,6 +186,7 @@ class Layer(Recurrent):
 
     time_major = False
     kept_blocks = 0  # arrays (T, N, H) that the op keeps for its backward pass, besides states
+    multiplies_first = True  # whether x w_x is a product of its own, before the kernel
 
     def bytes_kept(
         self, batch: int, steps: int, *, ids: bool = False, lengths: bool = False
@@ -194,7 +199,9 @@ class Layer(Recurrent):
         """
         numbers = self.kept_blocks * self.hidden_size + sum(self.state_sizes)  # a row and step
         if not ids:
-            numbers += self.w_x.shape[1] + self.input_size  # x w_x, and x
+            numbers += self.input_size  # x
+        if not ids and self.multiplies_first:
+            numbers += self.w_x.shape[1]  # x w_x
         if not ids and not self.time_major:
             numbers += self.input_size  # x with time first
         if lengths:
@@ -230,7 +237,12 @@ class Layer(Recurrent):
         steps, batch = x.shape[:2]
         parts = self._parts_of(state, batch)
         lengths = checked_lengths(type(self).__name__, lengths, steps, batch)
-        outputs, parts = self._sequence(x, parts, lengths)
+        try:
+            outputs, parts = self._sequence(x, parts, lengths)
+        except IndexRangeError:  # it names the place with time first; here as the caller gave it
+            ids = np.asarray(x if self.time_major else x.swapaxes(0, 1))
+            check_ids(type(self).__name__, ids, self.w_x.shape[0])
+            raise
         return (outputs if self.time_major else outputs.swapaxes(0, 1)), self._pack(parts)
 
     def _sequence(
@@ -238,6 +250,13 @@ class Layer(Recurrent):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x (T, N, D) or ids (T, N), time first, all checked -> outputs (T, N, H) and state."""
         raise TypeError(f"{type(self).__name__} does not define _sequence()")
+
+
+def gate_index(where: str, gates: str, name: Any) -> int:
+    """Which of the blocks of weights is that of a gate.  Raises ArgumentError."""
+    if not isinstance(name, str) or len(name) != 1 or name not in gates:
+        raise ArgumentError(f"{where}: the gates are {', '.join(gates)}; there is no {name!r}")
+    return gates.index(name)
 
 
 def checked_lengths(where: str, lengths: Any, steps: int, batch: int) -> np.ndarray | None:

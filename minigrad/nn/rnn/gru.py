@@ -33,7 +33,7 @@ from ...tensor import Tensor, apply
 from .. import init
 from ..layers import positive
 from ..module import Parameter
-from .base import Cell, Layer, Recurrent
+from .base import Cell, Layer, Recurrent, gate_index
 
 GATES = "ruc"
 
@@ -88,8 +88,11 @@ class _GRU(Recurrent):
         return h, (h,)
 
     def gate(self, name: str) -> GateWeights:
-        """Views of the weights of gate "r", "u" or "c"; writing to them writes here."""
-        first = GATES.index(name) * self.hidden_size
+        """Views of the weights of gate "r", "u" or "c"; writing to them writes here.
+
+        Raises ArgumentError for any other name.
+        """
+        first = gate_index(type(self).__name__, GATES, name) * self.hidden_size
         columns = slice(first, first + self.hidden_size)
         return GateWeights(
             self.w_x.array[:, columns], self.w_h.array[:, columns], self.bias.array[columns]

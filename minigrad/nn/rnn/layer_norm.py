@@ -29,7 +29,7 @@ from ...tensor import Tensor, apply
 from .. import init
 from ..layers import positive
 from ..module import Parameter
-from .base import Cell, Layer, Recurrent
+from .base import Cell, Layer, Recurrent, gate_index
 from .lstm import GATES
 
 EPSILON = 1e-12
@@ -85,8 +85,11 @@ class _LayerNormLSTM(Recurrent):
         return self.gamma[row] * (centred / deviation) + self.beta[row]
 
     def gate(self, name: str) -> NormedGateWeights:
-        """Views of the weights of gate "i", "j", "f" or "o"; writing to them writes here."""
-        row = GATES.index(name)
+        """Views of the weights of gate "i", "j", "f" or "o"; writing to them writes here.
+
+        Raises ArgumentError for any other name.
+        """
+        row = gate_index(type(self).__name__, GATES, name)
         columns = slice(row * self.hidden_size, (row + 1) * self.hidden_size)
         return NormedGateWeights(
             self.w_x.array[:, columns], self.w_h.array[:, columns],

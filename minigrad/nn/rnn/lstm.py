@@ -173,17 +173,18 @@ class LSTM(_LSTM, Layer):
             cell_clip=cell_clip, generator=generator,
         )  # fmt: skip
         self.time_major = time_major
+        self._plain = not peepholes and projection is None and cell_clip is None
+        # the weights of wide inputs would not stay in cache from one step to the next
+        self.multiplies_first = not self._plain or input_size > 2 * hidden_size
 
     def _sequence(
         self, x: Any, state: tuple[Any, ...], lengths: np.ndarray | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         ids = x.dtype.kind in "iu"
-        plain = self.w_c is None and self.w_p is None and self.cell_clip is None
         others = {
             "lengths": lengths, "forget_bias": self.forget_bias, **self._watchers(lengths)
         }  # fmt: skip
-        # with wide inputs their weights would not stay in cache from step to step
-        if plain and not ids and self.input_size <= 2 * self.hidden_size:
+        if not ids and not self.multiplies_first:
             outputs, h, c = apply(
                 ops.lstm_layer, x, *state, self.w_x, self.w_h, self.bias,
                 wants_dx=getattr(x, "requires_grad", False), **others,
@@ -192,7 +193,7 @@ class LSTM(_LSTM, Layer):
         x_gates = self.w_x if ids else F.matmul(x, self.w_x)  # (T, N, 4H), or rows of w_x
         inputs = x_gates, *state, self.w_h, self.bias
         others["ids"] = getattr(x, "array", x) if ids else None
-        if plain:
+        if self._plain:
             outputs, h, c = apply(ops.lstm, *inputs, **others)
         else:
             outputs, h, c = apply(

@@ -125,7 +125,10 @@ class TBPTT:
         windows: arrays, or tuples of arrays, (N, T, ...), with time_major (T, N, ...), in the
         order of time; asked again for each pass.  steps: how many time steps a window goes on
         by, if that is not the T of its first array (as with windows that overlap).
+        Raises DTypeError for windows that cannot be gone through, ArgumentError.
         """
+        if not isinstance(windows, Iterable):
+            raise DTypeError(f"TBPTT.over: windows must be iterable, not {type(windows).__name__}")
         if steps is not None:
             positive("TBPTT.over", steps=steps)
         self = cls.__new__(cls)

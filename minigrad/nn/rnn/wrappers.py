@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ... import functional as F
-from ...errors import ArgumentError, DTypeError, ShapeError
+from ...errors import ArgumentError, DTypeError, MinigradError, ShapeError
 from ...tensor import Tensor
 from ..module import Module
 from .base import checked_lengths
@@ -106,8 +106,13 @@ class DropoutWrapper(_Wrapper):
             return self._call(self.inner, x, state, lengths)
         if self.p["input"]:
             self._vectors(x, "input dropout")
-        x = self._drop("input", x)
-        output, state = self._call(self.inner, x, state, lengths)
+        drawn = self.generator.bit_generator.state if self.p["input"] else None
+        try:
+            output, state = self._call(self.inner, self._drop("input", x), state, lengths)
+        except MinigradError:  # what is inside refuses its input: as if nothing had been drawn
+            if drawn is not None:
+                self.generator.bit_generator.state = drawn
+            raise
         if self.p["state"]:
             dropped = [
                 part if name == "c" else self._drop("state", part, which)
@@ -165,7 +170,10 @@ def one_sequence(module: Any) -> Iterator[None]:
     module: any module; one without DropoutWrapper(variational=True) is left alone.  New masks
     are drawn by the first step in the block.  A block within a block goes on with its masks, so
     several calls of ``nn.unroll`` can be parts of one sequence.
+    Raises DTypeError for anything that cannot be called.
     """
+    if not callable(module):
+        raise DTypeError(f"one_sequence: expects a module, got {type(module).__name__}")
     begun = [
         wrapper
         for wrapper in (module.modules() if isinstance(module, Module) else ())

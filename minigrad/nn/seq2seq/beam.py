@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, DTypeError
 from ...graph import no_grad
 from ...tensor import Tensor
 from ..layers import positive
@@ -60,6 +60,8 @@ def beam_search(
         raise ArgumentError(
             f"beam_search: length_penalty must be 0 or a positive number, got {length_penalty!r}"
         )
+    if not isinstance(decoder, Decoder):
+        raise DTypeError(f"beam_search: decoder must be a Decoder, got {type(decoder).__name__}")
     known = decoder.embedding.weight.shape[0]
     known_token("beam_search", "go", go, known, "the decoder's embedding")
     carry, prepared = decoder.begin(state, memory, memory_lengths)

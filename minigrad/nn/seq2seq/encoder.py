@@ -54,6 +54,7 @@ class Encoder(Module):
         inside = real(lengths, ids.shape[1])
         if inside is not None:
             ids = np.where(inside, ids, 0)
+        check_ids("Encoder", ids, self.embedding.weight.shape[0])
         embed, layers = folded(self.embedding, self.layers, ids.size)
         outputs, state = over_time(layers, embed(ids.T), None, lengths)
         return outputs.swapaxes(0, 1), state

@@ -213,7 +213,7 @@ def test_flow_is_told_the_total_gradient_norms(kind):
     [
         (np.ones((4, 2, 7)), {}, ShapeError, "D=3"),
         (np.ones((2, 3)), {}, ShapeError, "(RNN|GRU): x must be"),
-        (np.ones((4, 2), int) * 3, {}, IndexRangeError, "^(rnn|gru): id 3 at"),
+        (np.ones((4, 2), int) * 3, {}, IndexRangeError, "^(RNN|GRU): id 3 at"),
         (np.ones((4, 2), int) * -1, {}, IndexRangeError, "id -1"),
         (np.ones((4, 2, 3)), {"state": np.ones((9, 5))}, ShapeError, "h is .N=9, H=5.* batch 2"),
         (np.ones((4, 2, 3)), {"state": 2}, ShapeError, "must be h, got 2 parts"),
