@@ -26,6 +26,21 @@ from .linear import dot, total
 _PART_ROWS = 64
 
 
+def _beginning(h: Any, c: Any, bias: Any, forget_bias: float, steps: int) -> tuple[Any, ...]:
+    """What a kernel begins with: the bias with the forget bias in it, and arrays for all steps.
+
+    Returns (4H,); (T + 1, N, H) for h and for c, entry 0 the state given; (T, 4, N, H) for gates.
+    """
+    batch, hidden = h.shape
+    shift = copied(bias)
+    forget = shift[2 * hidden : 3 * hidden]
+    do(np.add, forget, forget_bias, forget)
+    states_h, states_c = np.empty((2, steps + 1, batch, hidden), h.dtype)
+    do(np.copyto, states_h[0], h)
+    do(np.copyto, states_c[0], c)
+    return shift, states_h, states_c, np.empty((steps, 4, batch, hidden), h.dtype)
+
+
 @over_time
 @repeatable
 @first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
@@ -57,13 +72,7 @@ def lstm(
     w_h = contiguous(w_h)
     worth = grain(steps * 4 * hidden * hidden)
     stops = ends(lengths, steps, batch)
-    shift = copied(bias)
-    forget = shift[2 * hidden : 3 * hidden]
-    do(np.add, forget, forget_bias, forget)
-    states_h, states_c = np.empty((2, steps + 1, batch, hidden), dtype)
-    do(np.copyto, states_h[0], h)
-    do(np.copyto, states_c[0], c)
-    gates = np.empty((steps, 4, batch, hidden), dtype)
+    shift, states_h, states_c, gates = _beginning(h, c, bias, forget_bias, steps)
     kernels.run_rows(
         kernels.lstm_forward, batch, worth,
         rows, which.reshape(steps, batch), stops, shift, w_h, states_h, states_c, gates,
@@ -113,13 +122,7 @@ def lstm_layer(
     x, w_x, w_h = contiguous(x), contiguous(w_x), contiguous(w_h)
     work = steps * 4 * hidden * (depth + hidden)
     stops = ends(lengths, steps, batch)
-    shift = copied(bias)
-    forget = shift[2 * hidden : 3 * hidden]
-    do(np.add, forget, forget_bias, forget)
-    states_h, states_c = np.empty((2, steps + 1, batch, hidden), dtype)
-    do(np.copyto, states_h[0], h)
-    do(np.copyto, states_c[0], c)
-    gates = np.empty((steps, 4, batch, hidden), dtype)
+    shift, states_h, states_c, gates = _beginning(h, c, bias, forget_bias, steps)
     kernels.run_rows(
         kernels.lstm_layer_forward, batch, grain(work),
         x, stops, shift, w_x, w_h, states_h, states_c, gates,
