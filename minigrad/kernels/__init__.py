@@ -47,6 +47,7 @@ _MODULES = {
         "batch_constants", "batch_moments", "batch_norm_backward", "batch_norm_forward",
         "batch_slopes", "batch_sums", "layer_norm_backward", "layer_norm_forward",
     ),
+    "padding": ("zero_past_end",),
     "pool": (
         "avg_pool2d_backward", "avg_pool2d_forward", "max_pool2d_backward", "max_pool2d_forward",
     ),

@@ -280,6 +280,15 @@ def _matmul(rng, dtype):
     yield a, False, b, False, bias, np.zeros((20, 40), dtype), 0, 3, 16
 
 
+def _zero_past_end(rng, dtype):
+    for t, n, h in [(3, 5, 7), (1, 1, 1), (10, 9, 32), (0, 4, 3), (4, 0, 3), (4, 3, 0)]:
+        x = rng.standard_normal((t, n, h)).astype(dtype)
+        ends = rng.integers(0, t + 1, n)
+        x[t // 2 :][np.arange(t)[t // 2 :, None] >= ends] = np.nan  # stays behind the end
+        for start, stop in ((0, t), (t // 2, t)):
+            yield x, ends, np.full_like(x, 7), start, stop
+
+
 def _small_matmul(rng, dtype):
     for m, k, p in [(5, 3, 7), (1, 64, 27), (3, 0, 4), (0, 2, 3), (4, 75, 1), (1, 1, 33)]:
         bias = rng.standard_normal(p if m % 2 else 0).astype(dtype)
@@ -488,6 +497,7 @@ def _lstm_greedy(rng, dtype):
 
 
 CASES = {
+    "zero_past_end": _zero_past_end,
     "lstm_greedy": _lstm_greedy,
     "lstm_layer_backward": _lstm_layer_backward,
     "lstm_layer_forward": _lstm_layer_forward,
