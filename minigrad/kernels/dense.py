@@ -92,10 +92,9 @@ def matmul(
         start, stop = 0, c.shape[0]
     rows = stop - start
     depth = a.shape[0] if a_turned else a.shape[1]
-    if depth == 0:
-        c[start:stop, left:right] = 0
-        if bias.size:
-            c[start:stop, left:right] += bias[left:right]
+    for i in range(start, stop if depth == 0 else start):  # loops: slices take seconds to compile
+        for j in range(left, right):
+            c[i, j] = bias[j] if bias.size else 0
     # what sums are made of must not depend on start and stop
     few = c.shape[0] < _FEW and not b_turned
     deep = min(depth, _PAGES if few and columns * c.itemsize >= 4096 else _DEPTH)
