@@ -162,9 +162,11 @@ def test_gate_dropout_narrows_the_gap(tmp_path):
         "name": "test_accuracy", "value": metrics["accuracies"]["document"][1],
     }  # fmt: skip
     assert accuracies["without"][1] < accuracies["document"][1] < accuracies["best"][1]
-    # 0.1 is guessing; seeds 1 to 4 reach 0.85, 0.87, 0.91, 0.86 with the document's dropout, and
-    # rounding alone moves that by 0.03
-    assert accuracies["document"][1] > 0.8 and accuracies["best"][1] > 0.92
+    assert accuracies["best"][1] > 0.92
+    # 0.1 is guessing; seeds differ by 0.06 with the document's dropout, so four of them
+    others = [_run(tmp_path / seed, "--steps", "200", "--seed", seed) for seed in "234"]
+    reached = [run["accuracies"]["document"][1] for run in (metrics, *others)]
+    assert np.mean(reached) > 0.86, reached
     assert gaps["without"] > 0.08 and gaps["best"] < 0.05
     assert metrics["stuck"]["document"] > 0.95 and metrics["stuck"]["best"] < 0.7
     written = {path.name for path in tmp_path.glob("*.[pj]*")}
