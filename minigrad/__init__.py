@@ -10,7 +10,7 @@ NumPy holds the arrays, Numba compiles the hand-written kernels, matplotlib draw
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import errors, functional, kernels
 from .anomaly import detect_anomaly
@@ -76,19 +76,25 @@ from .functional import (
     var,
     where,
 )
-from .graph import enable_grad, is_grad_enabled, no_grad
 from .kernels import get_num_threads, set_num_threads
+from .nodes import enable_grad, is_grad_enabled, no_grad
 from .tensor import Tensor, apply
+
+if TYPE_CHECKING:
+    from .drawing import graph
 
 __version__ = "0.1.0"
 
 # imported when they are first asked for, so that importing minigrad itself is quick
-_ON_DEMAND = {"checkpoint", "data", "nn", "optim", "plot", "testing", "watch"}
+_ON_DEMAND = {"checkpoint", "convert", "data", "nn", "optim", "plot", "testing", "watch"}
+_FROM_ON_DEMAND = {"graph": "drawing"}  # function -> the module that has it
 
 
 def __getattr__(name: str) -> Any:
     if name in _ON_DEMAND:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _FROM_ON_DEMAND:
+        return getattr(importlib.import_module(f"{__name__}.{_FROM_ON_DEMAND[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -96,11 +102,11 @@ __all__ = [
     "Tensor", "absolute", "add", "apply", "avg_pool2d", "batch_norm", "broadcast_to", "capture",
     "clip", "concat", "conv2d", "cos", "cross_entropy", "detect_anomaly", "divide", "dropout",
     "einsum", "elu", "embedding", "enable_grad", "errors", "exp", "explain_padding", "expm1",
-    "flip", "from_numpy", "functional", "gelu", "get_num_threads", "grad", "is_grad_enabled",
-    "kernels", "layer_norm", "leaky_relu", "linear", "log", "log1p", "log_softmax", "logsumexp",
-    "manual_seed", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss",
-    "multiply", "negative", "no_grad", "one_hot", "ones", "pad", "power", "randn", "relu",
-    "reshape", "set_num_threads", "sigmoid", "sin", "softmax", "softplus", "split", "sqrt",
-    "square", "stack", "subtract", "sum", "tanh", "tensor", "transpose", "unstack", "var",
-    "where", "zeros",
+    "flip", "from_numpy", "functional", "gelu", "get_num_threads", "grad", "graph",
+    "is_grad_enabled", "kernels", "layer_norm", "leaky_relu", "linear", "log", "log1p",
+    "log_softmax", "logsumexp", "manual_seed", "matmul", "max", "max_pool2d", "maximum", "mean",
+    "min", "minimum", "mse_loss", "multiply", "negative", "no_grad", "one_hot", "ones", "pad",
+    "power", "randn", "relu", "reshape", "set_num_threads", "sigmoid", "sin", "softmax",
+    "softplus", "split", "sqrt", "square", "stack", "subtract", "sum", "tanh", "tensor",
+    "transpose", "unstack", "var", "where", "zeros",
 ]  # fmt: skip

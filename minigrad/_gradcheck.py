@@ -21,7 +21,7 @@ import numpy as np
 
 from .autodiff import grad
 from .errors import ArgumentError, DTypeError, GradcheckError
-from .graph import Node, spell_site, tick
+from .nodes import Node, spell_site, tick
 from .tensor import Tensor, apply
 
 _UNIT = float(np.finfo(np.float64).eps)

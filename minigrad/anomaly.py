@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, DTypeError, NonFiniteError
-from .graph import call_site, refuse_on_tape, spell_site
+from .nodes import call_site, refuse_on_tape, spell_site
 
 entered: list[Any] = []  # everybody who is in the mode, in any thread
 
@@ -57,6 +57,15 @@ class detect_anomaly:
     Raises DTypeError for a step that is no integer, ArgumentError for a negative one.
 
     Source: the idea and the name are those of ``torch.autograd.detect_anomaly``.
+
+    >>> import minigrad as mg
+    >>> from minigrad.errors import NonFiniteError
+    >>> try:
+    ...     with mg.detect_anomaly():
+    ...         mg.ones(3) * float("inf")
+    ... except NonFiniteError as error:
+    ...     print(str(error).split(" (")[0])
+    detect_anomaly: multiply
     """
 
     def __init__(self, step: int | None = None, *, infinity: bool = True) -> None:

@@ -1,6 +1,6 @@
 """The ordered backward walk, and the two ways into it: ``backward()`` and ``grad()``.
 
-It names no op and never imports Tensor; see :mod:`minigrad.graph` for what it walks on.
+It names no op and never imports Tensor; see :mod:`minigrad.nodes` for what it walks on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from . import anomaly
 from .errors import DTypeError, GraphError, ShapeError
-from .graph import Node, call_site, enable_grad, refuse_on_tape
+from .nodes import Node, call_site, enable_grad, refuse_on_tape
 from .recording import cannot_repeat, reshaped, summed
 
 # -- the walk -------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
 def fit(node: Any, gradient: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     """Bring a vjp's result to the shape and dtype of the input it belongs to.
 
-    node: has the attributes name, args and outputs of a :class:`minigrad.graph.Node`.
+    node: has the attributes name, args and outputs of a :class:`minigrad.nodes.Node`.
     """
     if gradient.shape != shape:
         try:
@@ -280,6 +280,11 @@ def grad(
     outputs are summed.  Only the part of the graph between them is walked.
     Returns one tensor for each input (None for one that does not matter, if
     ``allow_unused``).  Raises GraphError as :func:`backward` does.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor(3.0, requires_grad=True)
+    >>> mg.grad(x * x, x)
+    (tensor(6.),)
     """
     outputs = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
     inputs = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]

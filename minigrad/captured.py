@@ -38,8 +38,8 @@ import numpy as np
 
 from . import anomaly
 from .errors import ArgumentError, CaptureError, DTypeError
-from .graph import call_site, mode, refuse_on_tape, switches
 from .kernels import mode as kernel_mode
+from .nodes import call_site, mode, refuse_on_tape, switches
 from .program import Program
 from .rerun import Rerun
 from .tensor import Tensor, apply, around
@@ -167,6 +167,16 @@ def capture(
 
     Raises CaptureError at the second call if the two recordings differ, or for what a
     replay would leave out: changes in place, a backward pass or a hook inside.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> layer = nn.Linear(3, 2, generator=rng)
+    >>> loss_of = mg.capture(lambda x: mg.square(layer(x)).mean())
+    >>> for _ in range(4):
+    ...     loss_of(mg.ones(5, 3)).backward()
+    >>> loss_of.programs
+    1
     """
     if function is not None and not callable(function):
         raise DTypeError(f"capture: expects a function, got {type(function).__name__}")

@@ -67,13 +67,23 @@ def _require_several(op: str, tensors: Any) -> None:
 
 
 def concat(tensors: Sequence[Any], axis: int = 0) -> Tensor:
-    """Tensors joined along an axis they have.  Shapes are equal but for ``axis``."""
+    """Tensors joined along an axis they have.  Shapes are equal but for ``axis``.
+
+    >>> import minigrad as mg
+    >>> mg.concat([mg.ones(1, 2), mg.zeros(2, 2)]).shape
+    (3, 2)
+    """
     _require_several("concat", tensors)
     return apply(ops.concat, *tensors, axis=axis)
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new axis."""
+    """Tensors of one shape joined along a new axis.
+
+    >>> import minigrad as mg
+    >>> mg.stack([mg.ones(3), mg.zeros(3)]).shape
+    (2, 3)
+    """
     _require_several("stack", tensors)
     return apply(ops.stack, *tensors, axis=axis)
 
@@ -84,7 +94,12 @@ def attend(query: Any, keys: Any, values: Any, lengths: Any = None) -> tuple[Ten
 
 
 def einsum(subscripts: str, *tensors: Any) -> Tensor:
-    """Sum of products over named axes: ``einsum("ij,jk->ik", a, b)``; see ops.einsum."""
+    """Sum of products over named axes: ``einsum("ij,jk->ik", a, b)``; see ops.einsum.
+
+    >>> import minigrad as mg
+    >>> mg.einsum("ij,kj->ik", mg.ones(2, 3), mg.ones(4, 3)).shape
+    (2, 4)
+    """
     if not isinstance(subscripts, str):
         raise DTypeError(
             f"einsum: the subscripts come first, as a str, but are a {type(subscripts).__name__}"
@@ -105,6 +120,11 @@ def cross_entropy(
     number for each row; reduction: "mean", "sum" or "none".
 
     Warns (PatternWarning) of logits that come out of a softmax or a relu.
+
+    >>> import minigrad as mg
+    >>> logits = mg.tensor([[2.0, 0.0], [0.0, 0.0]])
+    >>> mg.cross_entropy(logits, [0, 1], reduction="none").numpy().round(3)
+    array([0.127, 0.693], dtype=float32)
     """
     if not hasattr(logits, "ndim"):
         raise DTypeError(f"cross_entropy: logits must be a tensor, got {type(logits).__name__}")
@@ -120,6 +140,10 @@ def dropout(x: Any, p: float = 0.5, *, generator: np.random.Generator) -> Tensor
     """Each number is 0 with probability ``p``, else divided by 1 - p; see ops.dropout.
 
     x: (...) float.  Every call draws x.size numbers, also one with p = 0.
+
+    >>> import minigrad as mg
+    >>> mg.dropout(mg.ones(6), 0.5, generator=mg.manual_seed(0))
+    tensor([2., 2., 2., 0., 0., 0.])
     """
     return apply(ops.dropout, x, p=p, generator=generator, memory=Memory())
 
@@ -138,6 +162,12 @@ def batch_norm(
 
     x: (..., C); gamma, beta: (C,).
     running_mean, running_var: (C,) arrays or tensors, changed in place in training.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([[1.0], [3.0]])
+    >>> mg.batch_norm(x, mg.ones(1), mg.zeros(1)).numpy().round(3)
+    array([[-1.],
+           [ 1.]], dtype=float32)
     """
     running = [getattr(value, "array", value) for value in (running_mean, running_var)]
     return apply(
@@ -151,6 +181,10 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
 
     prediction, target: equal shapes.  Losses never broadcast: (N, 1) against (N,) would
     compare everything with everything.  Raises ShapeError with the remedy.
+
+    >>> import minigrad as mg
+    >>> mg.mse_loss(mg.tensor([1.0, 2.0]), [1.0, 4.0])
+    tensor(2.)
     """
     prediction, target = _as_arrays(prediction), _as_arrays(target)
     return apply(ops.squared_error, prediction, target, reduction=reduction)
@@ -171,6 +205,11 @@ def one_hot(ids: Any, classes: int, dtype: Any = np.float32) -> Tensor:
 
     Raises DTypeError for ids or classes that are not integers, IndexRangeError for an id out of
     range.
+
+    >>> import minigrad as mg
+    >>> mg.one_hot([2, 0], 3)
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
     """
     ids = np.asarray(getattr(ids, "array", ids))
     if not isinstance(classes, (int, np.integer)) or isinstance(classes, bool):

@@ -17,7 +17,7 @@ from .errors import (
     MinigradError,
     ShapeError,
 )
-from .graph import mark_changed, mode, refuse_on_tape
+from .nodes import mark_changed, mode, refuse_on_tape
 
 ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # PyTorch's names for the same thing
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .errors import DTypeError
-from .graph import mode
+from .nodes import mode
 
 # NumPy function -> the function of minigrad that computes and records the same; filled by
 # minigrad.functional

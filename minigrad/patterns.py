@@ -21,7 +21,7 @@ import numpy as np
 
 from . import ops
 from .errors import PatternWarning
-from .graph import Node, call_site, spell_site
+from .nodes import Node, call_site, spell_site
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 

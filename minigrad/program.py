@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .autodiff import fit
-from .graph import Call, spell_site
+from .nodes import Call, spell_site
 from .recording import cannot_repeat, computed
 
 

@@ -142,7 +142,7 @@ class Rerun:
 
     def _outcome(self) -> Any:
         """Copies of the results, and the function that gives the gradients."""
-        vjps = self.vjps  # in the closure, where graph.saved_arrays finds the arrays
+        vjps = self.vjps  # in the closure, where nodes.saved_arrays finds the arrays
 
         def vjp(gradients: Sequence[Any]) -> tuple[Any, ...]:
             return self._gradients(vjps, gradients)

@@ -11,9 +11,10 @@ import numpy as np
 
 from . import anomaly, autodiff, numpy_protocol, ops
 from .errors import ArgumentError, DTypeError, GraphError, InplaceError, MinigradError, ShapeError
-from .graph import Call, Node, Storage, mark_changed, mode, refuse_on_tape
 from .methods import Methods, explained
+from .nodes import Call, Node, Storage, mark_changed, mode, refuse_on_tape
 from .numpy_protocol import as_array
+from .spelling import digest, norm, short
 
 _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -26,6 +27,15 @@ def apply(op: Callable[..., Any], *args: Any, **params: Any) -> Any:
     Returns a Tensor, or a tuple of them for an op with several results.
 
     Raises what the op raises; NumPy's complaints about shapes become a ShapeError.
+
+    >>> import minigrad as mg
+    >>> def double(x):
+    ...     return 2 * x, lambda g: 2 * g
+    >>> x = mg.ones(2, requires_grad=True)
+    >>> y = mg.apply(double, x)
+    >>> y.sum().backward()
+    >>> x.grad
+    tensor([2., 2.])
     """
     if params and any(isinstance(value, Tensor) for value in params.values()):
         args, params = _placed(op, args, params)
@@ -147,6 +157,12 @@ class Tensor(Methods):
     requires a gradient it is refused.
 
     Raises DTypeError for data that are not real numbers or booleans.
+
+    >>> import minigrad as mg
+    >>> x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4.])
     """
 
     __slots__ = (
@@ -237,15 +253,32 @@ class Tensor(Methods):
         return self.array.shape[0]
 
     def __repr__(self) -> str:
-        body = np.array2string(self.array, separator=", ", prefix="tensor(", threshold=100)
-        notes = "" if self.array.size else f", shape={self.shape}"
+        large = self.array.size > 100
+        if large and self.array.ndim > 3:
+            body = str(digest(self.array))
+        else:
+            digits = np.get_printoptions()["precision"]
+            body = np.array2string(
+                self.array, separator=", ", prefix="tensor(", threshold=100,
+                precision=4 if digits == 8 else digits,  # unless somebody chose
+                edgeitems=3 if self.array.ndim < 3 else 1,
+            )  # fmt: skip
+        notes = f", shape={self.shape}" if large or not self.array.size else ""
         if self.array.dtype not in (np.float32, np.int64, np.bool_):
             notes += f", dtype={self.array.dtype}"
         if self.node is not None:
             notes += f", by={self.node.name}"
         elif self.requires_grad:
             notes += ", requires_grad=True"
+        if self.grad is not None:
+            notes += f", grad_norm={short(norm(self.grad.array))}"
         return f"tensor({body}{notes})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: values, shape, dtype, who made it, its gradient."""
+        from . import notebook
+
+        return notebook.of_tensor(self)
 
     # -- leaving the graph --------------------------------------------------------------
 
@@ -284,6 +317,13 @@ class Tensor(Methods):
 
     def __float__(self) -> float:
         return float(self.item())
+
+    def __format__(self, spec: str) -> str:
+        """``f"{loss:.3f}"``, for a tensor of one number; any tensor without a format.
+
+        Raises ShapeError for several numbers.
+        """
+        return format(self.item(), spec) if spec else str(self)
 
     def __int__(self) -> int:
         return int(self.item())

@@ -61,6 +61,11 @@ def gradcheck(
     read-only during the check, and so is what a vjp is given), is not deterministic, leaves
     float64, returns NaN, loses the gradient, or is not differentiable at this point.
     Raises ArgumentError if there is nothing to check, DTypeError if no tensor is returned.
+
+    >>> import minigrad as mg
+    >>> from minigrad.testing import gradcheck
+    >>> gradcheck(mg.tanh, mg.ones(2, 3))
+    True
     """
     __tracebackhide__ = True
     check = Check(eps, rtol, atol, directions, generator)
@@ -86,6 +91,11 @@ def gradgradcheck(
     else as in gradcheck.  Call that first: a gradient may be wrong and have a right
     derivative.  Raises what gradcheck raises, and GraphError if an op has no second
     derivative.
+
+    >>> import minigrad as mg
+    >>> from minigrad.testing import gradgradcheck
+    >>> gradgradcheck(mg.tanh, mg.ones(2, 3))
+    True
     """
     __tracebackhide__ = True
     check = Check(eps, rtol, atol, directions, generator)
@@ -116,6 +126,13 @@ def check_twin(kernel: Kernel | str, *args: Any) -> Any:
     Raises KernelMismatchError naming the argument, the first index that differs and both
     values, or an argument that was written to though it is no output; ArgumentError for an
     unknown name.
+
+    >>> import numpy as np
+    >>> from minigrad.testing import check_twin
+    >>> x, y = np.array([-1.0, 2.0]), np.empty(2)
+    >>> check_twin("relu", x, y, 0, 2)
+    >>> y
+    array([0., 2.])
     """
     __tracebackhide__ = True
     if not isinstance(kernel, Kernel):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import graph
+from minigrad import nodes
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_node_knows_its_op_and_its_place():
     assert y.node.name == "tanh" and y.node.parents[0].node.name == "multiply"
     line = test_node_knows_its_op_and_its_place.__code__.co_firstlineno + 2
     assert repr(y.node) == f"<tanh at test_graph.py:{line}>"
-    assert graph.spell_site(None) == "an unknown place"
+    assert nodes.spell_site(None) == "an unknown place"
 
 
 def test_results_of_which_nothing_depends_are_not_recorded():

@@ -24,28 +24,31 @@ MAY_IMPORT = {
     "errors": "",
     "files": "errors",
     "recording": "",
+    "nodes": "errors",
+    "spelling": "",
+    "notebook": "nodes spelling",
+    "memory": "errors nodes",
     "kernels": "errors recording",
-    "graph": "errors",
     "ops": "errors kernels recording",
-    "anomaly": "errors graph",
-    "autodiff": "anomaly errors graph recording",
-    "numpy_protocol": "errors graph",
-    "patterns": "errors graph ops",
-    "methods": "errors graph ops patterns",
-    "tensor": "anomaly autodiff errors graph methods numpy_protocol ops",
+    "anomaly": "errors nodes",
+    "autodiff": "anomaly errors nodes recording",
+    "numpy_protocol": "errors nodes",
+    "patterns": "errors nodes ops",
+    "methods": "errors nodes ops patterns",
+    "tensor": "anomaly autodiff errors methods nodes notebook numpy_protocol ops spelling",
     "creation": "errors numpy_protocol tensor",
-    "program": "autodiff graph recording",
+    "program": "autodiff nodes recording",
     "rerun": "kernels program recording",
-    "captured": "anomaly errors graph kernels program rerun tensor",
+    "captured": "anomaly errors kernels nodes program rerun tensor",
     "functional": "errors methods numpy_protocol ops patterns tensor",
     "data": "errors files",
-    "nn": "creation errors functional graph kernels ops tensor",
+    "nn": "creation errors functional kernels memory nodes notebook ops spelling tensor",
 }
 # what a user would write, too
 PUBLIC = {
-    "minigrad", "minigrad.checkpoint", "minigrad.data", "minigrad.errors", "minigrad.files",
-    "minigrad.functional", "minigrad.kernels", "minigrad.nn", "minigrad.optim", "minigrad.plot",
-    "minigrad.testing", "minigrad.watch",
+    "minigrad", "minigrad.checkpoint", "minigrad.convert", "minigrad.data", "minigrad.errors",
+    "minigrad.files", "minigrad.functional", "minigrad.kernels", "minigrad.nn", "minigrad.optim",
+    "minigrad.plot", "minigrad.testing", "minigrad.watch",
 }  # fmt: skip
 THIRD_PARTY = {"numpy", "numba", "llvmlite", "matplotlib"}
 
@@ -110,7 +113,7 @@ def test_errors_imports_nothing():
     assert set(imports(ROOT / "errors.py", "minigrad")) == {"__future__.annotations"}
 
 
-@pytest.mark.parametrize("name", ["graph.py", "autodiff.py"])
+@pytest.mark.parametrize("name", ["nodes.py", "autodiff.py"])
 def test_the_walk_names_no_op(name):
     """No comparison with an op's name, no op's name as a string, nothing from ops."""
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))

@@ -141,6 +141,8 @@ def test_sizes():
 
 def test_conversions():
     assert float(mg.tensor(2.5)) == 2.5 and int(mg.tensor([[3]])) == 3
+    loss = mg.tensor([2.5], requires_grad=True)
+    assert f"{loss:.3f} {loss:>6}" == "2.500    2.5" and f"{loss}" == str(loss)
     assert [10, 20, 30][mg.tensor(1)] == 20 and list(range(mg.tensor(3))) == [0, 1, 2]
     assert mg.tensor([[1, 2]]).tolist() == [[1, 2]]
     item = mg.tensor([2.5]).item()
@@ -318,3 +320,11 @@ def test_errors_name_op_shapes_and_keep_their_builtin_base():
     assert isinstance(caught.value, TypeError)
     with pytest.raises(mg.errors.MinigradError):
         mg.concat([t32(2), t32(2, 2)])
+
+
+def test_a_shape_is_several_numbers_or_a_tuple():
+    rng = np.random.default_rng(0)
+    for shape in ((2, 3), [2, 3], (np.int64(2), 3)):
+        assert mg.zeros(shape).shape == mg.ones(shape).shape == (2, 3)
+        assert mg.randn(shape, generator=rng).shape == (2, 3)
+    assert mg.zeros(()).shape == mg.zeros().shape == ()

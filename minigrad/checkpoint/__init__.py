@@ -48,6 +48,16 @@ def save(path: str | os.PathLike[str], **values: Any) -> None:
 
     Raises DTypeError for other things, ArgumentError for a tensor that belongs to a graph, and
     OSError if the file cannot be written; what was there stays then.
+
+    >>> import tempfile
+    >>> import minigrad as mg
+    >>> from minigrad import checkpoint, nn
+    >>> layer = nn.Linear(2, 1, generator=mg.manual_seed(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoint.save(f"{folder}/mine.npz", model=layer, step=7)
+    ...     rest = checkpoint.load(f"{folder}/mine.npz", model=layer)
+    >>> rest
+    {'step': 7}
     """
     packer = Packer()
     content = {name: packer.pack(value, name) for name, value in values.items()}
@@ -59,6 +69,13 @@ def snapshot(values: Any, *records: type) -> Any:
 
     What happens to a model, a list or an array later does not change it.  Raises as
     :func:`save` and :func:`read` do.
+
+    >>> from minigrad import checkpoint
+    >>> losses = [0.5, 0.25]
+    >>> before = checkpoint.snapshot({"losses": losses})
+    >>> losses.append(0.125)
+    >>> before
+    {'losses': [0.5, 0.25]}
     """
     packer = Packer()
     packed = packer.pack(values, "values")
@@ -72,6 +89,16 @@ def read(path: str | os.PathLike[str], *records: type) -> dict[str, Any]:
     records: classes of the named tuples in it; those of other classes become plain tuples.
     Raises CheckpointError for a file that is damaged or none of minigrad's, OSError if it
     cannot be read.
+
+    >>> import tempfile
+    >>> import minigrad as mg
+    >>> from minigrad import checkpoint, nn
+    >>> layer = nn.Linear(2, 1, generator=mg.manual_seed(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoint.save(f"{folder}/mine.npz", model=layer, losses=[0.5, 0.25])
+    ...     values = checkpoint.read(f"{folder}/mine.npz")
+    >>> values["losses"], values["model"]["bias"]
+    ([0.5, 0.25], array([0.], dtype=float32))
     """
     content, arrays = file.read(path)
     with file.naming(path):
@@ -89,6 +116,17 @@ def load(path: str | os.PathLike[str], *records: type, **objects: Any) -> dict[s
     Raises CheckpointError for a file that is damaged or does not fit: one error lists every
     difference in names, shapes and dtypes.  Raises ArgumentError for an object that cannot be
     changed in place, OSError if the file cannot be read.  Nothing is changed then.
+
+    >>> import tempfile
+    >>> import minigrad as mg
+    >>> from minigrad import checkpoint, nn
+    >>> layer = nn.Linear(2, 1, generator=mg.manual_seed(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoint.save(f"{folder}/mine.npz", model=layer, step=7)
+    ...     layer.weight.data += 1                                  # what is lost again
+    ...     rest = checkpoint.load(f"{folder}/mine.npz", model=layer)
+    >>> rest
+    {'step': 7}
     """
     for record in records:
         if not hasattr(record, "_fields"):

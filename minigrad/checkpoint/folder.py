@@ -25,6 +25,18 @@ class Folder:
     Whenever the process or the machine dies, the newest checkpoint is whole: a file gets its
     name when it is on the disk, and older ones are removed after that.
     Raises ArgumentError for a keep below 1 or another ``better``.
+
+    >>> import tempfile
+    >>> import minigrad as mg
+    >>> from minigrad import checkpoint, nn
+    >>> layer = nn.Linear(2, 1, generator=mg.manual_seed(0))
+    >>> with tempfile.TemporaryDirectory() as path:
+    ...     folder = checkpoint.Folder(path, keep=2)
+    ...     for step in (10, 20, 30):
+    ...         file = folder.save(step, score=1 / step, model=layer)
+    ...     names = [file.name for file in folder.paths]
+    >>> names
+    ['step-000000020.npz', 'step-000000030.npz']
     """
 
     def __init__(

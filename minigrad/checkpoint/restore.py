@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, CheckpointError, MinigradError
-from ..graph import mark_changed
 from ..nn.module import Module
+from ..nodes import mark_changed
 from ..optim import Optimizer
 from ..tensor import Tensor
 

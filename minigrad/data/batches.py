@@ -41,6 +41,11 @@ class CursorBatches(Iterator[npt.NDArray[np.int64]]):
 
     Source: class BatchGenerator of the tutorial's character language model, whose ``next()``
     returns the same windows as a list of T + 1 one-hot arrays.
+
+    >>> from minigrad import data
+    >>> batches = data.CursorBatches(range(8), batch_size=2, unroll=3)
+    >>> next(batches).tolist()
+    [[0, 4], [1, 5], [2, 6], [3, 7]]
     """
 
     def __init__(self, ids: npt.ArrayLike, batch_size: int, unroll: int) -> None:
@@ -124,6 +129,11 @@ class SequenceBatches(Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
     and DataError for a text too short for one window.
 
     Source: ``ptb_producer`` of TensorFlow's PTB tutorial.
+
+    >>> from minigrad import data
+    >>> batches = data.SequenceBatches(range(10), batch_size=2, unroll=2)
+    >>> [(x.tolist(), y.tolist()) for x, y in batches]
+    [([[0, 1], [5, 6]], [[1, 2], [6, 7]]), ([[2, 3], [7, 8]], [[3, 4], [8, 9]])]
     """
 
     def __init__(self, ids: npt.ArrayLike, batch_size: int, unroll: int) -> None:

@@ -30,6 +30,11 @@ def pad(sequences: Sequence[npt.ArrayLike], value: int = 0) -> Padded:
     sequences: N of them, each (length,) integers, at least one long.
     Raises DataError for none or an empty one, ShapeError or DTypeError for something else than
     integers along one axis, naming the sequence.
+
+    >>> from minigrad import data
+    >>> ids, lengths = data.pad([[1, 2, 3], [4]])
+    >>> ids.tolist(), lengths.tolist()
+    ([[1, 2, 3], [4, 0, 0]], [3, 1])
     """
     _require_integer(value, "pad")
     arrays = _arrays(sequences, "pad", "sequences")
@@ -95,6 +100,11 @@ class BucketBatches(Iterable[tuple[Padded, ...]]):
 
     Source: the tutorial's remark on sequences of very different lengths, and TensorFlow's
     ``bucket_by_sequence_length``.
+
+    >>> from minigrad import data
+    >>> batches = data.BucketBatches([[1], [2, 2, 2], [3], [4, 4]], batch_size=2, boundaries=(1,))
+    >>> [(b.ids.tolist(), b.lengths.tolist()) for (b,) in batches]
+    [([[1], [3]], [1, 1]), ([[2, 2, 2], [4, 4, 0]], [3, 2])]
     """
 
     def __init__(

@@ -49,6 +49,13 @@ class TensorDataset(Dataset[tuple[Any, ...]]):
 
     Raises ArgumentError without arrays, ShapeError for a scalar or for unequal lengths, and
     DTypeError for an object array.
+
+    >>> from minigrad import data
+    >>> dataset = data.TensorDataset([[1.0], [2.0]], [0, 1])
+    >>> dataset[1]
+    (array([2.]), np.int64(1))
+    >>> len(dataset)
+    2
     """
 
     def __init__(self, *arrays: npt.ArrayLike) -> None:
@@ -85,6 +92,10 @@ class Subset(Dataset[Any]):
         indices: (n,) integers of 0..len(dataset)-1; repeats are allowed; copied.
 
     Raises ShapeError, DTypeError or IndexRangeError, naming the position, for other indices.
+
+    >>> from minigrad import data
+    >>> list(data.Subset(["a", "b", "c"], [2, 0]))
+    ['c', 'a']
     """
 
     def __init__(self, dataset: Dataset[Any], indices: npt.ArrayLike) -> None:
@@ -135,6 +146,11 @@ def random_split(
 
     Raises ArgumentError for lengths that do not add up, are negative or mix counts and fractions,
     or without a generator, and DTypeError for a generator of another kind; nothing is drawn then.
+
+    >>> from minigrad import data
+    >>> train, test = data.random_split(list(range(10)), [0.8, 0.2], generator=0)
+    >>> len(train), sorted(test)
+    (8, [1, 8])
     """
     _require_dataset(dataset, "random_split")
     bounds = _split_bounds(lengths, len(dataset))
@@ -154,6 +170,12 @@ def default_collate(items: Sequence[Any]) -> Any:
     Raises DataError if items is empty or its items differ in kind, length or keys, ShapeError if
     arrays differ in shape and DTypeError if they differ in dtype or have none. Each message
     names the item and the field.
+
+    >>> from minigrad import data
+    >>> import numpy as np
+    >>> x, y = data.default_collate([(np.zeros(3), 0), (np.ones(3), 1)])
+    >>> x.shape, y.tolist()
+    ((2, 3), [0, 1])
     """
     if len(items) == 0:
         raise DataError("default_collate: there are no items to make a batch of")

@@ -89,6 +89,11 @@ def load_mnist(path: str | os.PathLike[str] | None = None, *, download: bool = F
     a folder, and DTypeError if path is not a path.
 
     Source: Y. LeCun and C. Cortes, The MNIST database of handwritten digits.
+
+    >>> from minigrad import data
+    >>> mnist = data.load_mnist()
+    >>> mnist.train_images.shape[1:], mnist.train_images.dtype
+    ((28, 28), dtype('uint8'))
     """
     where = "load_mnist"
     if path is None and os.environ.get(DATA_VARIABLE):

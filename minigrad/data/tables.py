@@ -35,6 +35,11 @@ def load_iris() -> Iris:
 
     Source: R. A. Fisher, The use of multiple measurements in taxonomic problems (1936).  Samples
     35 and 38 are as in the paper, not as in UCI's copy.
+
+    >>> from minigrad import data
+    >>> iris = data.load_iris()
+    >>> [array.shape for array in iris[:2]]
+    [(150, 4), (150,)]
     """
     header, _ = PACKAGED_IRIS.read_text(encoding="ascii").split("\n", 1)
     table = np.loadtxt(PACKAGED_IRIS, delimiter=",", skiprows=1)  # (150, 5)
@@ -53,6 +58,11 @@ def load_digits() -> Digits:
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (1998), the test
     part; the same as load_digits of scikit-learn.
+
+    >>> from minigrad import data
+    >>> digits = data.load_digits()
+    >>> [array.shape for array in digits[:2]]
+    [(1797, 8, 8), (1797,)]
     """
     table = np.loadtxt(PACKAGED_DIGITS, delimiter=",")  # (1797, 65)
     return Digits(

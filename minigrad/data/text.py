@@ -76,6 +76,10 @@ def encode(text: str) -> npt.NDArray[np.uint8]:
 
     Raises DataError, naming the character and its position, for a symbol outside the 27, and
     DTypeError if text is not a str.
+
+    >>> from minigrad import data
+    >>> data.encode("a bee").tolist()
+    [1, 0, 2, 5, 5]
     """
     _require_str(text, "encode")
     # A bytearray, because an array over immutable bytes would be read-only.
@@ -94,6 +98,10 @@ def decode(ids: npt.ArrayLike) -> str:
 
     Raises ShapeError if ids is not one-dimensional, DTypeError if it does not hold integers, and
     IndexRangeError, naming the position, for an id outside 0..26.
+
+    >>> from minigrad import data
+    >>> data.decode([1, 0, 2, 5, 5])
+    'a bee'
     """
     array = np.asarray(ids)
     if array.ndim != 1:
@@ -128,6 +136,12 @@ def load_text(path: str | os.PathLike[str] | None = None, *, min_length: int = 2
     Raises DataError, naming the file and the reason, if it is missing, a folder, not readable, a
     damaged or encrypted archive, an archive without a text or with several, not UTF-8, empty, or
     too short. Raises DTypeError if path is not a path.
+
+    >>> from minigrad import data
+    >>> len(data.load_text())
+    4552587
+    >>> data.load_text()[:30]
+    'all s well that ends well by w'
     """
     positive_int(min_length, "min_length", "load_text")
     if path is None:

@@ -16,7 +16,13 @@ from .module import Module
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """max(x, 0).
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.ReLU()(mg.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
 
     def forward(self, x: Any) -> Tensor:
         """x: (...) -> (...)."""
@@ -24,7 +30,13 @@ class ReLU(Module):
 
 
 class Tanh(Module):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.Tanh()(mg.tensor([0.0, 100.0]))
+    tensor([0., 1.])
+    """
 
     def forward(self, x: Any) -> Tensor:
         """x: (...) -> (...)."""
@@ -32,7 +44,13 @@ class Tanh(Module):
 
 
 class Sigmoid(Module):
-    """1 / (1 + e ** -x)."""
+    """1 / (1 + e ** -x).
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.Sigmoid()(mg.tensor([0.0, 100.0]))
+    tensor([0.5, 1. ])
+    """
 
     def forward(self, x: Any) -> Tensor:
         """x: (...) -> (...)."""
@@ -43,6 +61,11 @@ class LeakyReLU(Module):
     """x where it is positive, negative_slope * x elsewhere; see :func:`minigrad.ops.leaky_relu`.
 
     negative_slope: 0.01 as in PyTorch; Keras has 0.3.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.LeakyReLU(0.5)(mg.tensor([-1.0, 2.0]))
+    tensor([-0.5,  2. ])
     """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
@@ -59,7 +82,13 @@ class LeakyReLU(Module):
 
 
 class ELU(Module):
-    """x where it is positive, alpha * (e ** x - 1) elsewhere; see :func:`minigrad.ops.elu`."""
+    """x where it is positive, alpha * (e ** x - 1) elsewhere; see :func:`minigrad.ops.elu`.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.ELU()(mg.tensor([-100.0, 2.0]))
+    tensor([-1.,  2.])
+    """
 
     def __init__(self, alpha: float = 1.0) -> None:
         check_number("ELU", "alpha", alpha)
@@ -78,6 +107,11 @@ class GELU(Module):
     """x times the normal distribution function of x; see :func:`minigrad.ops.gelu`.
 
     approximate: "none" or "tanh".  Raises ArgumentError for any other word.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.GELU()(mg.tensor([-1.0, 0.0, 1.0])).numpy().round(3)
+    array([-0.159,  0.   ,  0.841], dtype=float32)
     """
 
     def __init__(self, approximate: str = "none") -> None:
@@ -95,7 +129,13 @@ class GELU(Module):
 
 
 class Softplus(Module):
-    """log(1 + e ** x), which is positive everywhere."""
+    """log(1 + e ** x), which is positive everywhere.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.Softplus()(mg.tensor([0.0])).numpy().round(3)
+    array([0.693], dtype=float32)
+    """
 
     def forward(self, x: Any) -> Tensor:
         """x: (...) -> (...)."""

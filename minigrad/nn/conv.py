@@ -24,6 +24,13 @@ class Conv2d(Module):
     :func:`minigrad.ops.conv2d`; with activation="relu" and pool the layer is relu and max-pooling
     too, which costs next to nothing there.
     Raises ArgumentError for a size that is not positive, or groups that do not divide both.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> layer = nn.Conv2d(1, 8, 5, padding="same", activation="relu", pool=2, generator=rng)
+    >>> layer(mg.ones(2, 28, 28, 1)).shape
+    (2, 14, 14, 8)
     """
 
     def __init__(
@@ -102,7 +109,13 @@ class _Pool2d(Module):
 
 
 class MaxPool2d(_Pool2d):
-    """Largest number of each window; see :func:`minigrad.ops.max_pool2d`."""
+    """Largest number of each window; see :func:`minigrad.ops.max_pool2d`.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.MaxPool2d(2)(mg.ones(1, 28, 28, 3)).shape
+    (1, 14, 14, 3)
+    """
 
     def forward(self, x: Any) -> Tensor:
         """x: (N, H, W, C) -> (N, rows, columns, C).  Raises ShapeError, ArgumentError."""
@@ -110,7 +123,13 @@ class MaxPool2d(_Pool2d):
 
 
 class AvgPool2d(_Pool2d):
-    """Mean of each window's pixels within the image; see :func:`minigrad.ops.avg_pool2d`."""
+    """Mean of each window's pixels within the image; see :func:`minigrad.ops.avg_pool2d`.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.AvgPool2d(2, padding="same")(mg.ones(1, 7, 7, 3)).shape
+    (1, 4, 4, 3)
+    """
 
     def forward(self, x: Any) -> Tensor:
         """x: (N, H, W, C) -> (N, rows, columns, C).  Raises ShapeError, ArgumentError."""
@@ -118,7 +137,13 @@ class AvgPool2d(_Pool2d):
 
 
 class Flatten(Module):
-    """All axes but the first in one: (N, ...) -> (N, K); Keras's order, the last axis fastest."""
+    """All axes but the first in one: (N, ...) -> (N, K); Keras's order, the last axis fastest.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.Flatten()(mg.ones(2, 4, 4, 3)).shape
+    (2, 48)
+    """
 
     def forward(self, x: Any) -> Tensor:
         """x: (N, ...) -> (N, K).  Raises ShapeError for a single number."""

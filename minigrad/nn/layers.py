@@ -41,6 +41,13 @@ class Linear(Module):
 
     weight: (in_features, out_features), Glorot uniform; PyTorch keeps it the other way
     round.  bias: (out_features,), zeros, or None.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> layer = nn.Linear(3, 5, generator=rng)
+    >>> layer(mg.ones(2, 3)).shape
+    (2, 5)
     """
 
     def __init__(
@@ -78,6 +85,13 @@ class Embedding(Module):
     """A table of vectors, looked up by integer id.
 
     weight: (num_embeddings, embedding_dim), uniform in +-0.05 as in Keras.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> table = nn.Embedding(10, 4, generator=rng)
+    >>> table([[1, 2, 3]]).shape
+    (1, 3, 4)
     """
 
     def __init__(
@@ -105,6 +119,15 @@ class Dropout(Module):
     p: probability to *drop* (TensorFlow's first version asks for the one to keep).  In
     evaluation the input passes unchanged (Srivastava et al. 2014, in its inverted form).
     Raises ArgumentError unless 0 <= p < 1.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> drop = nn.Dropout(0.5, generator=rng)
+    >>> drop(mg.ones(4)).numpy()
+    array([2., 2., 2., 0.], dtype=float32)
+    >>> drop.eval()(mg.ones(4)).numpy()
+    array([1., 1., 1., 1.], dtype=float32)
     """
 
     def __init__(self, p: float = 0.5, *, generator: np.random.Generator) -> None:

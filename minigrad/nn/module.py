@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, IndexRangeError, InplaceError, ShapeError
-from ..graph import mark_changed, note_switch
+from ..nodes import mark_changed, note_switch
+from ..spelling import norm, short
 from ..tensor import Tensor
+
+if TYPE_CHECKING:
+    from .summary import Summary
 
 
 class Parameter(Tensor):
     """A leaf tensor that a module owns and an optimiser updates.
 
     data: as for Tensor.  ``name`` is its dotted name once a module has listed it.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> w = nn.Parameter([1.0, 2.0])
+    >>> w.requires_grad, w.is_leaf
+    (True, True)
     """
 
     __slots__ = ("name",)
@@ -32,19 +43,31 @@ class Parameter(Tensor):
         return copy
 
     def __repr__(self) -> str:
-        return f"Parameter({self.name or 'unnamed'}, shape={self.shape}, dtype={self.dtype})"
+        notes = "" if self.requires_grad else ", requires_grad=False"
+        if self.grad is not None:
+            notes += f", grad_norm={short(norm(self.grad.array))}"
+        return f"Parameter({self.name or 'unnamed'}, shape={self.shape}, dtype={self.dtype}{notes})"
 
 
 class Buffer(Tensor):
     """A tensor that a module owns and saves, but that nobody learns: a running mean, say.
 
     data: as for Tensor.  No gradient goes into it.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> mean = nn.Buffer([0.0, 0.0])
+    >>> mean.requires_grad
+    False
     """
 
     __slots__ = ()
 
     def __init__(self, data: Any, dtype: Any = None) -> None:
         super().__init__(data, dtype=dtype)
+
+    def __repr__(self) -> str:
+        return "Buffer" + super().__repr__().removeprefix("tensor")
 
 
 class Module:
@@ -53,6 +76,19 @@ class Module:
 
     Subclasses define ``forward``; calling the module calls it.  Parameters are listed in
     the order in which they were assigned, which makes state and updates reproducible.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> class Twice(nn.Module):
+    ...     def __init__(self, rng):
+    ...         self.inner = nn.Linear(2, 2, generator=rng)
+    ...     def forward(self, x):
+    ...         return self.inner(self.inner(x))
+    >>> model = Twice(mg.manual_seed(0))
+    >>> [name for name, _ in model.named_parameters()]
+    ['inner.weight', 'inner.bias']
+    >>> model(mg.ones(5, 2)).shape
+    (5, 2)
     """
 
     training = True
@@ -214,14 +250,26 @@ class Module:
             part.array[...] = value
             mark_changed(part.storage, part.array, "load_state_dict()")
 
+    @reprlib.recursive_repr()  # a module may be a part of one of its parts
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__}({self.extra_repr()}"]
+        extra = self.extra_repr()
+        lines = [f"{type(self).__name__}({extra}"]
         for key, part in self._parts():
             if isinstance(part, Module):
                 lines.append(f"  {key}: " + repr(part).replace("\n", "\n  "))
+            elif isinstance(part, (Parameter, Buffer)) and not extra:  # a layer of somebody's own
+                lines.append(f"  {key}: {type(part).__name__} {part.shape}")
+            elif key.isdigit():  # a function in a Sequential
+                lines.append(f"  {key}: {getattr(part, '__name__', part)}")
         if len(lines) == 1:
             return lines[0] + ")"
         return "\n".join([*lines, ")"])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the parts, to be unfolded, with their parameters."""
+        from .. import notebook
+
+        return notebook.of_module(self)
 
     def extra_repr(self) -> str:
         """What stands between the brackets of the repr; subclasses may say."""
@@ -230,6 +278,33 @@ class Module:
     def num_parameters(self) -> int:
         """How many numbers there are to learn."""
         return sum(math.prod(p.shape) for p in self.parameters())
+
+    def summary(self, input_shape: Any, *, dtype: Any = None) -> Summary:
+        """Layers, output shapes, parameters, flops, and bytes kept for the backward pass.
+
+        input_shape: of what ``forward`` takes, all axes, the batch too: (N, D).  Several inputs:
+        a list of shapes.  dtype: of the inputs (a list for several); that of the parameters if
+        None, ``dtype=int`` for ids.
+
+        A copy of the module is run on zeros, in the mode the module is in, and what it did is
+        told: nothing of the module changes, no generator, buffer or gradient.
+
+        Returns a :class:`minigrad.nn.summary.Summary`, which prompts and notebooks show; in a
+        script, print it.
+
+        >>> import numpy as np
+        >>> from minigrad import nn
+        >>> rng = np.random.default_rng(0)
+        >>> net = nn.Sequential(nn.Linear(4, 8, generator=rng), nn.ReLU())
+        >>> net.summary((2, 4)).parameters
+        40
+
+        Raises ArgumentError for a shape that is none, a module that cannot be copied, or one
+        that cannot be run; what minigrad refuses keeps its type (ShapeError, DTypeError).
+        """
+        from .summary import summarise
+
+        return summarise(self, input_shape, dtype)
 
 
 def _entry(owner: str, modules: list[Any], index: Any) -> Any:
@@ -250,6 +325,15 @@ class Sequential(Module):
     """Modules (or functions of one tensor) called one after the other.
 
     Raises DTypeError for anything that cannot be called.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> model = nn.Sequential(nn.Linear(3, 5, generator=rng), nn.Tanh(), nn.Flatten())
+    >>> model(mg.ones(4, 3)).shape
+    (4, 5)
+    >>> model.num_parameters()
+    20
     """
 
     def __init__(self, *modules: Callable[..., Any]) -> None:
@@ -278,7 +362,15 @@ class Sequential(Module):
 
 
 class ModuleList(Module):
-    """A list of modules whose parameters are found."""
+    """A list of modules whose parameters are found.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> layers = nn.ModuleList(nn.Linear(2, 2, generator=rng) for _ in range(3))
+    >>> len(layers), len(layers.parameters())
+    (3, 6)
+    """
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         self._modules: list[Module] = []

@@ -35,6 +35,11 @@ class LayerNorm(Module):
     weight (gamma in the paper), ones, and bias (beta), zeros: of that shape.  Each row is
     normalised by itself, so training and evaluation are the same.
     Raises ArgumentError.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> nn.LayerNorm(2)(mg.tensor([[1.0, 3.0]])).numpy().round(3)
+    array([[-1.,  1.]], dtype=float32)
     """
 
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
@@ -77,6 +82,14 @@ class BatchNorm(Module):
     weight (gamma), ones, and bias (beta), zeros: (C,).  Buffers, saved with them:
     running_mean, zeros, and running_var, ones: (C,).
     Raises ArgumentError.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> norm = nn.BatchNorm(1)
+    >>> norm(mg.tensor([[1.0], [3.0]])).numpy().round(3).tolist()
+    [[-1.0], [1.0]]
+    >>> norm.running_mean.numpy().round(3)
+    array([0.2], dtype=float32)
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:

@@ -113,6 +113,15 @@ def explain_padding(
     conv2d.  For each axis: how many outputs there are and why, the padding before and after,
     and which pixels each output sees (``.`` is padding).  Raises ArgumentError or ShapeError as
     conv2d does.  The rule for "same" is TensorFlow's (tf.nn, notes on padding).
+
+    >>> import minigrad as mg
+    >>> mg.explain_padding((4, 4), window=3, stride=2)
+    height: 4 rows, a window of 3, stride 2
+      outputs = ceil(4 / 2) = 2
+      padding = max((2 - 1) * 2 + 3 - 4, 0) = 1: 0 before, 1 after
+      output 0 sees rows 0 1 2
+      output 1 sees rows 2 3 .
+    width: the same
     """
     op = "explain_padding"
     size, window = pair(op, "size", size), pair(op, "window", window)

@@ -54,7 +54,12 @@ def _relu(x: Any) -> Any:
 @repeatable
 @composed_as(_relu)
 def relu(x: Any) -> Any:
-    """max(x, 0); the gradient is 0 at 0, as in TensorFlow.  x: (...)."""
+    """max(x, 0); the gradient is 0 at 0, as in TensorFlow.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.relu(mg.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
     x = np.asarray(x)
     if x.dtype != np.float32 and x.dtype != np.float64:
         cannot_repeat()
@@ -73,6 +78,10 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     """x where it is positive, negative_slope * x elsewhere (Maas et al. 2013).  x: (...).
 
     negative_slope: 0.01 as in PyTorch; TensorFlow's ``tf.nn.leaky_relu`` has 0.2, Keras 0.3.
+
+    >>> import minigrad as mg
+    >>> mg.leaky_relu(mg.tensor([-1.0, 2.0]), 0.5)
+    tensor([-0.5,  2. ])
     """
     check_number("leaky_relu", "negative_slope", negative_slope)
     kernel = kernels.leaky_relu, kernels.leaky_relu_backward
@@ -88,7 +97,12 @@ def _elu(x: Any, alpha: float = 1.0) -> Any:
 @repeatable
 @composed_as(_elu)
 def elu(x: Any, alpha: float = 1.0) -> Any:
-    """x where it is positive, alpha * (e ** x - 1) elsewhere (Clevert et al. 2016).  x: (...)."""
+    """x where it is positive, alpha * (e ** x - 1) elsewhere (Clevert et al. 2016).  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.elu(mg.tensor([-100.0, 2.0]))
+    tensor([-1.,  2.])
+    """
     check_number("elu", "alpha", alpha)
     return _fused(kernels.elu, kernels.elu_backward, np.asarray(x), alpha)
 
@@ -101,7 +115,12 @@ def _softplus(x: Any) -> Any:
 @repeatable
 @composed_as(_softplus)
 def softplus(x: Any) -> Any:
-    """log(1 + e ** x), without overflow; the gradient is sigmoid(x).  x: (...)."""
+    """log(1 + e ** x), without overflow; the gradient is sigmoid(x).  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.softplus(mg.zeros(1)).numpy().round(3)
+    array([0.693], dtype=float32)
+    """
     return _fused(kernels.softplus, kernels.softplus_backward, np.asarray(x))
 
 
@@ -139,6 +158,10 @@ def gelu(x: Any, approximate: str = "none") -> Any:
     x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))) / 2, which is what GPT-2 has.
 
     Raises ArgumentError for any other word.
+
+    >>> import minigrad as mg
+    >>> mg.gelu(mg.tensor([-1.0, 0.0, 1.0])).numpy().round(3)
+    array([-0.159,  0.   ,  0.841], dtype=float32)
     """
     if approximate == "none":
         return _fused(kernels.gelu, kernels.gelu_backward, np.asarray(x))

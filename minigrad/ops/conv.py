@@ -102,6 +102,10 @@ def conv2d(
     "same", one number or (height, width), or None.  Both are done while the sums are in cache.
 
     Returns (N, rows, columns, O).  Raises ShapeError, DTypeError or ArgumentError.
+
+    >>> import minigrad as mg
+    >>> mg.conv2d(mg.ones(2, 28, 28, 1), mg.ones(5, 5, 1, 8), padding="same").shape
+    (2, 28, 28, 8)
     """
     _check(x, w, b, groups, activation)
     rows, columns = _axes(x, w, stride, padding, dilation)

@@ -20,19 +20,34 @@ def identity(x: Any) -> Any:
 
 @repeatable
 def add(x: Any, y: Any) -> Any:
-    """x + y.  x, y: broadcastable."""
+    """x + y.  x, y: broadcastable.
+
+    >>> import minigrad as mg
+    >>> mg.add(mg.ones(2), 1)
+    tensor([2., 2.])
+    """
     return computed(np.add, x, y), _BOTH
 
 
 @repeatable
 def subtract(x: Any, y: Any) -> Any:
-    """x - y.  x, y: broadcastable."""
+    """x - y.  x, y: broadcastable.
+
+    >>> import minigrad as mg
+    >>> mg.subtract(mg.ones(2), 3)
+    tensor([-2., -2.])
+    """
     return computed(np.subtract, x, y), (lambda g: g, lambda g: computed(np.negative, g))
 
 
 @repeatable
 def multiply(x: Any, y: Any) -> Any:
-    """x * y.  x, y: broadcastable."""
+    """x * y.  x, y: broadcastable.
+
+    >>> import minigrad as mg
+    >>> mg.multiply(mg.ones(2), 3)
+    tensor([3., 3.])
+    """
     return computed(np.multiply, x, y), (
         lambda g: computed(np.multiply, g, y),
         lambda g: computed(np.multiply, g, x),
@@ -40,13 +55,23 @@ def multiply(x: Any, y: Any) -> Any:
 
 
 def divide(x: Any, y: Any) -> Any:
-    """x / y.  x, y: broadcastable."""
+    """x / y.  x, y: broadcastable.
+
+    >>> import minigrad as mg
+    >>> mg.divide(mg.ones(2), 4)
+    tensor([0.25, 0.25])
+    """
     z = np.true_divide(x, y)
     return z, (lambda g: g / y, lambda g: -g * z / y)
 
 
 def power(x: Any, y: Any) -> Any:
-    """x ** y.  x, y: broadcastable; the gradient into y is 0 where x is 0."""
+    """x ** y.  x, y: broadcastable; the gradient into y is 0 where x is 0.
+
+    >>> import minigrad as mg
+    >>> mg.power(mg.tensor([2.0, 3.0]), 2)
+    tensor([4., 9.])
+    """
     z = np.power(x, y)
 
     def dx(g: Any) -> Any:
@@ -65,64 +90,119 @@ def power(x: Any, y: Any) -> Any:
 
 
 def negative(x: Any) -> Any:
-    """-x.  x: (...)."""
+    """-x.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.negative(mg.ones(2))
+    tensor([-1., -1.])
+    """
     return np.negative(x), lambda g: -g
 
 
 def absolute(x: Any) -> Any:
-    """|x|; the gradient is 0 at 0.  x: (...)."""
+    """|x|; the gradient is 0 at 0.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.absolute(mg.tensor([-2.0, 3.0]))
+    tensor([2., 3.])
+    """
     return np.absolute(x), lambda g: g * np.sign(x)
 
 
 @repeatable
 def square(x: Any) -> Any:
-    """x * x.  x: (...)."""
+    """x * x.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.square(mg.tensor([-2.0, 3.0]))
+    tensor([4., 9.])
+    """
     return computed(np.square, x), (
         lambda g: computed(np.multiply, g, computed(np.multiply, 2.0, x))
     )
 
 
 def sqrt(x: Any) -> Any:
-    """Square root; the gradient is infinite at 0.  x: (...)."""
+    """Square root; the gradient is infinite at 0.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.sqrt(mg.tensor([4.0, 9.0]))
+    tensor([2., 3.])
+    """
     y = np.sqrt(x)
     return y, lambda g: g / (2.0 * y)
 
 
 def exp(x: Any) -> Any:
-    """e ** x.  x: (...)."""
+    """e ** x.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.exp(mg.zeros(2))
+    tensor([1., 1.])
+    """
     y = np.exp(x)
     return y, lambda g: g * y
 
 
 def expm1(x: Any) -> Any:
-    """e ** x - 1, exact near 0.  x: (...)."""
+    """e ** x - 1, exact near 0.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.expm1(mg.zeros(2))
+    tensor([0., 0.])
+    """
     y = np.expm1(x)
     return y, lambda g: g * (y + 1.0)
 
 
 def log(x: Any) -> Any:
-    """Natural logarithm.  x: (...)."""
+    """Natural logarithm.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.log(mg.ones(2))
+    tensor([0., 0.])
+    """
     return np.log(x), lambda g: g / x
 
 
 def log1p(x: Any) -> Any:
-    """log(1 + x), exact near 0.  x: (...)."""
+    """log(1 + x), exact near 0.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.log1p(mg.zeros(2))
+    tensor([0., 0.])
+    """
     return np.log1p(x), lambda g: g / (1.0 + x)
 
 
 def sin(x: Any) -> Any:
-    """Sine of x in radians.  x: (...)."""
+    """Sine of x in radians.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.sin(mg.zeros(2))
+    tensor([0., 0.])
+    """
     return np.sin(x), lambda g: g * np.cos(x)
 
 
 def cos(x: Any) -> Any:
-    """Cosine of x in radians.  x: (...)."""
+    """Cosine of x in radians.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.cos(mg.zeros(2))
+    tensor([1., 1.])
+    """
     return np.cos(x), lambda g: -g * np.sin(x)
 
 
 @repeatable
 def tanh(x: Any) -> Any:
-    """Hyperbolic tangent.  x: (...)."""
+    """Hyperbolic tangent.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.tanh(mg.tensor([0.0, 100.0]))
+    tensor([0., 1.])
+    """
     y = computed(np.tanh, x)
 
     def dx(g: Any) -> Any:
@@ -133,7 +213,12 @@ def tanh(x: Any) -> Any:
 
 
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + e**-x), exact in both tails and without overflow.  x: (...)."""
+    """1 / (1 + e**-x), exact in both tails and without overflow.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.sigmoid(mg.tensor([-100.0, 0.0, 100.0])).numpy().round(3)
+    array([0. , 0.5, 1. ], dtype=float32)
+    """
     if not hasattr(x, "apply"):
         e = np.exp(np.absolute(x) * -1.0)  # at most 1
         y = np.where(x >= 0, 1.0, e) / (1.0 + e)
@@ -144,20 +229,35 @@ def sigmoid(x: Any) -> Any:
 
 
 def maximum(x: Any, y: Any) -> Any:
-    """Larger of the two; where they are equal the gradient goes to x.  Broadcastable."""
+    """Larger of the two; where they are equal the gradient goes to x.  Broadcastable.
+
+    >>> import minigrad as mg
+    >>> mg.maximum(mg.tensor([1.0, 5.0]), 3.0)
+    tensor([3., 5.])
+    """
     first = x >= y
     return np.maximum(x, y), (lambda g: g * first, lambda g: g * np.logical_not(first))
 
 
 def minimum(x: Any, y: Any) -> Any:
-    """Smaller of the two; where they are equal the gradient goes to x.  Broadcastable."""
+    """Smaller of the two; where they are equal the gradient goes to x.  Broadcastable.
+
+    >>> import minigrad as mg
+    >>> mg.minimum(mg.tensor([1.0, 5.0]), 3.0)
+    tensor([1., 3.])
+    """
     first = x <= y
     return np.minimum(x, y), (lambda g: g * first, lambda g: g * np.logical_not(first))
 
 
 def clip(x: Any, low: Any = None, high: Any = None) -> Any:
     """x limited to [low, high] (None: no bound); where it is outside, the gradient goes to
-    the bound.  x: (...); bounds broadcast."""
+    the bound.  x: (...); bounds broadcast.
+
+    >>> import minigrad as mg
+    >>> mg.clip(mg.tensor([-2.0, 0.5, 2.0]), -1, 1)
+    tensor([-1. ,  0.5,  1. ])
+    """
 
     def dx(g: Any) -> Any:
         inside = np.ones(x.shape, bool)
@@ -171,7 +271,12 @@ def clip(x: Any, low: Any = None, high: Any = None) -> Any:
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """x where condition holds, y elsewhere.  All three broadcast."""
+    """x where condition holds, y elsewhere.  All three broadcast.
+
+    >>> import minigrad as mg
+    >>> mg.where([True, False], mg.ones(2), mg.zeros(2))
+    tensor([1., 0.])
+    """
     return np.where(condition, x, y), (
         lambda g: np.zeros_like(g),
         lambda g: np.where(condition, g, 0.0),

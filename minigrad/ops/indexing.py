@@ -71,6 +71,12 @@ def embedding(table: Any, ids: np.ndarray) -> Any:
 
     table: (V, D) float; ids: (...) integers in [0, V).  Returns (..., D).
     Raises DTypeError for ids that are not integers, IndexRangeError for one out of range.
+
+    >>> import minigrad as mg
+    >>> mg.embedding(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 1, 0])
+    tensor([[3., 4.],
+            [3., 4.],
+            [1., 2.]])
     """
     ids = np.asarray(ids)
     if table.ndim != 2:

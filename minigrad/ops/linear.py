@@ -84,6 +84,10 @@ def matmul(x: Any, y: Any) -> Any:
 
     x: (..., M, K) or (K,); y: (..., K, P) or (K,).  Leading axes broadcast.
     Raises ShapeError if the inner sizes differ.
+
+    >>> import minigrad as mg
+    >>> mg.matmul(mg.ones(2, 3), mg.ones(3, 5)).shape
+    (2, 5)
     """
     if x.ndim == 0 or y.ndim == 0:
         raise ShapeError(
@@ -132,6 +136,11 @@ def linear(x: Any, w: Any, b: Any) -> Any:
     """x @ w + b in one op.
 
     x: (..., K); w: (K, P); b: (P,).  Raises ShapeError if they do not fit.
+
+    >>> import minigrad as mg
+    >>> mg.linear(mg.ones(2, 3), mg.ones(3, 1), mg.ones(1))
+    tensor([[4.],
+            [4.]])
     """
     if w.ndim != 2 or b.shape != w.shape[1:] or x.ndim < 1 or x.shape[-1] != w.shape[0]:
         raise ShapeError(

@@ -62,6 +62,10 @@ def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5) -> Any:
 
     x: (..., D); gamma, beta: (D,), or of several axes: those are normalised over together.
     The variance is divided by the count.  Raises ShapeError, DTypeError, ArgumentError.
+
+    >>> import minigrad as mg
+    >>> mg.layer_norm(mg.tensor([[1.0, 3.0]]), mg.ones(2), mg.zeros(2)).numpy().round(3)
+    array([[-1.,  1.]], dtype=float32)
     """
     _check("layer_norm", x, gamma, beta, epsilon)
     width, ndim = gamma.size, gamma.ndim

@@ -80,6 +80,10 @@ def max_pool2d(x: Any, size: Any = 2, stride: Any = None, padding: Any = "valid"
     Of equal numbers the first, row by row, gets the gradient.  A NaN wins.
 
     Returns (N, rows, columns, C).  Raises ShapeError, DTypeError or ArgumentError.
+
+    >>> import minigrad as mg
+    >>> mg.max_pool2d(mg.ones(2, 7, 7, 3), 2, padding="same").shape
+    (2, 4, 4, 3)
     """
     _windows.check_image("max_pool2d", x)
     rows, columns = _axes("max_pool2d", x, size, stride, padding)
@@ -117,6 +121,10 @@ def avg_pool2d(x: Any, size: Any = 2, stride: Any = None, padding: Any = "valid"
 
     Arguments as for max_pool2d.  Padding counts for nothing: a window over the edge divides by
     the number of its cells within the image.
+
+    >>> import minigrad as mg
+    >>> mg.avg_pool2d(mg.ones(2, 7, 7, 3), 2).shape
+    (2, 3, 3, 3)
     """
     _windows.check_image("avg_pool2d", x)
     rows, columns = _axes("avg_pool2d", x, size, stride, padding)

@@ -35,14 +35,27 @@ def _count(op: str, shape: tuple[int, ...], kept: tuple[int, ...]) -> int:
 
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Sum over ``axis``.  x: (...)."""
+    """Sum over ``axis``.  x: (...).
+
+    >>> import minigrad as mg
+    >>> t = mg.tensor([[1.0, 2.0], [3.0, 5.0]])
+    >>> mg.sum(t, axis=0)
+    tensor([4., 7.])
+    """
     shape = x.shape
     y = np.sum(x, axis=axis, keepdims=keepdims)
     return y, lambda g: np.broadcast_to(np.reshape(g, _kept(shape, axis)), shape)
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Mean over ``axis``.  x: (...)."""
+    """Mean over ``axis``.  x: (...).
+
+    >>> import minigrad as mg
+    >>> t = mg.tensor([[1.0, 2.0], [3.0, 5.0]])
+    >>> mg.mean(t, axis=1, keepdims=True)
+    tensor([[1.5],
+            [4. ]])
+    """
     shape = x.shape
     kept = _kept(shape, axis)
     count = _count("mean", shape, kept)
@@ -51,7 +64,13 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:
-    """Variance over ``axis``, divided by count - ddof (NumPy's 0; PyTorch uses 1)."""
+    """Variance over ``axis``, divided by count - ddof (NumPy's 0; PyTorch uses 1).
+
+    >>> import minigrad as mg
+    >>> t = mg.tensor([[1.0, 2.0], [3.0, 5.0]])
+    >>> mg.var(t, axis=0)
+    tensor([1.  , 2.25])
+    """
     kept = _kept(x.shape, axis)
     count = _count("var", x.shape, kept) - ddof
     centred = x - np.mean(x, axis=axis, keepdims=True)
@@ -60,12 +79,24 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Largest value over ``axis``; equal largest values share the gradient evenly."""
+    """Largest value over ``axis``; equal largest values share the gradient evenly.
+
+    >>> import minigrad as mg
+    >>> t = mg.tensor([[1.0, 2.0], [3.0, 5.0]])
+    >>> mg.max(t)
+    tensor(5.)
+    """
     return _extreme(x, np.max, axis, keepdims)
 
 
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Smallest value over ``axis``; equal smallest values share the gradient evenly."""
+    """Smallest value over ``axis``; equal smallest values share the gradient evenly.
+
+    >>> import minigrad as mg
+    >>> t = mg.tensor([[1.0, 2.0], [3.0, 5.0]])
+    >>> mg.min(t, axis=1)
+    tensor([1., 3.])
+    """
     return _extreme(x, np.min, axis, keepdims)
 
 
@@ -82,7 +113,12 @@ def _extreme(x: Any, function: Any, axis: Axis, keepdims: bool) -> Any:
 
 
 def logsumexp(x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
-    """log(sum(exp(x))) over ``axis``, without overflow.  x: (...)."""
+    """log(sum(exp(x))) over ``axis``, without overflow.  x: (...).
+
+    >>> import minigrad as mg
+    >>> round(mg.logsumexp(mg.zeros(2)).item(), 3)
+    0.693
+    """
     kept = _kept(x.shape, axis)
     top = np.max(x, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)  # inf - inf would be nan
@@ -95,14 +131,25 @@ def logsumexp(x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(x) / sum(exp(x)) along ``axis``.  x: (...)."""
+    """exp(x) / sum(exp(x)) along ``axis``.  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.softmax(mg.tensor([[0.0, 0.0], [0.0, 200.0]]))
+    tensor([[0.5, 0.5],
+            [0. , 1. ]])
+    """
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
     y = e / np.sum(e, axis=axis, keepdims=True)
     return y, lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True))
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """x - logsumexp(x) along ``axis``: the stable form of log(softmax(x)).  x: (...)."""
+    """x - logsumexp(x) along ``axis``: the stable form of log(softmax(x)).  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.log_softmax(mg.zeros(2)).numpy().round(3)
+    array([-0.693, -0.693], dtype=float32)
+    """
     shifted = x - np.max(x, axis=axis, keepdims=True)
     y = shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
     return y, lambda g: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True)

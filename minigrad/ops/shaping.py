@@ -13,14 +13,24 @@ from ..recording import repeatable, view_of
 
 @repeatable
 def reshape(x: Any, shape: tuple[int, ...]) -> Any:
-    """x with another shape of the same size; one entry may be -1."""
+    """x with another shape of the same size; one entry may be -1.
+
+    >>> import minigrad as mg
+    >>> mg.reshape(mg.ones(2, 6), (3, -1)).shape
+    (3, 4)
+    """
     before = x.shape
     return view_of(x, np.reshape(x, shape)), lambda g: view_of(g, np.reshape(g, before))
 
 
 @repeatable
 def transpose(x: Any, axes: tuple[int, ...] | None = None) -> Any:
-    """Axes in the given order (reversed if None).  x: (...)."""
+    """Axes in the given order (reversed if None).  x: (...).
+
+    >>> import minigrad as mg
+    >>> mg.transpose(mg.ones(2, 3, 4), (1, 0, 2)).shape
+    (3, 2, 4)
+    """
     if axes is None:
         axes = tuple(reversed(range(x.ndim)))
     y = np.transpose(x, axes)
@@ -31,7 +41,12 @@ def transpose(x: Any, axes: tuple[int, ...] | None = None) -> Any:
 
 
 def broadcast_to(x: Any, shape: tuple[int, ...]) -> Any:
-    """x repeated along new or unit axes up to ``shape``."""
+    """x repeated along new or unit axes up to ``shape``.
+
+    >>> import minigrad as mg
+    >>> mg.broadcast_to(mg.ones(3), (2, 3)).shape
+    (2, 3)
+    """
     return np.broadcast_to(x, shape), lambda g: g
 
 
@@ -42,7 +57,12 @@ def astype(x: Any, dtype: Any) -> Any:
 
 
 def flip(x: Any, axis: Any = None) -> Any:
-    """x in reverse order along ``axis`` (all axes if None)."""
+    """x in reverse order along ``axis`` (all axes if None).
+
+    >>> import minigrad as mg
+    >>> mg.flip(mg.tensor([1.0, 2.0, 3.0]), 0)
+    tensor([3., 2., 1.])
+    """
     return np.flip(x, axis), lambda g: np.flip(g, axis)
 
 
@@ -75,6 +95,10 @@ def split(x: Any, sections: int | tuple[int, ...], axis: int = 0) -> Any:
     """Parts of x along ``axis``: ``sections`` equal ones, or parts of the given sizes.
 
     Returns a tuple.  Raises ShapeError if the parts do not add up to the axis.
+
+    >>> import minigrad as mg
+    >>> [part.shape for part in mg.split(mg.ones(2, 6), 3, axis=1)]
+    [(2, 2), (2, 2), (2, 2)]
     """
     size = x.shape[normalize_axis_index(axis, x.ndim)]
     if isinstance(sections, int):
@@ -99,7 +123,12 @@ def split(x: Any, sections: int | tuple[int, ...], axis: int = 0) -> Any:
 
 
 def unstack(x: Any, axis: int = 0) -> Any:
-    """Slices of x along ``axis``, which disappears.  Returns a tuple."""
+    """Slices of x along ``axis``, which disappears.  Returns a tuple.
+
+    >>> import minigrad as mg
+    >>> mg.unstack(mg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    (tensor([1., 2.]), tensor([3., 4.]))
+    """
     if x.ndim == 0:
         raise ShapeError("unstack: a 0-d tensor has no axis to take apart")
     size = x.shape[normalize_axis_index(axis, x.ndim)]
@@ -108,7 +137,12 @@ def unstack(x: Any, axis: int = 0) -> Any:
 
 
 def pad(x: Any, width: Any, value: float = 0.0) -> Any:
-    """x with ``value`` around it.  width: (before, after), or one such pair for each axis."""
+    """x with ``value`` around it.  width: (before, after), or one such pair for each axis.
+
+    >>> import minigrad as mg
+    >>> mg.pad(mg.ones(2), 1)
+    tensor([0., 1., 1., 0.])
+    """
     try:
         pairs = np.broadcast_to(np.asarray(width, dtype=int), (x.ndim, 2)).tolist()
     except (ValueError, TypeError):

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import ArgumentError, InplaceError, NonFiniteError
-from ..graph import call_site, mark_changed
+from ..nodes import call_site, mark_changed
 from ..tensor import Tensor
 from ._checks import gradients, named_tensors, number, spell
 
@@ -26,6 +26,16 @@ class ClipReport(float):
     scale: after / before, 1 if nothing was clipped; for :func:`clip_grad_norm_` the factor
     that every gradient was multiplied by.
     clipped: whether anything was changed.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> report = optim.clip_grad_norm_({"w": w}, 5.0)
+    >>> report
+    ClipReport(before=10, after=5, scale=0.5, clipped=True)
+    >>> [(name, round(share, 3)) for name, share in report.shares.items()]
+    [('w', 1.0)]
     """
 
     __slots__ = ("after", "scale", "clipped", "_names", "_squares")
@@ -92,6 +102,15 @@ def clip_grad_norm_(
 
     Raises NonFiniteError naming the parameters and what they hold, GraphError naming those
     without a gradient, ArgumentError, DTypeError, ShapeError; no gradient is changed then.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> optim.clip_grad_norm_([w], 5.0)
+    ClipReport(before=10, after=5, scale=0.5, clipped=True)
+    >>> w.grad.numpy().round(3)
+    array([3., 4.], dtype=float32)
     """
     where = "clip_grad_norm_"
     max_norm = _bound(max_norm, where)
@@ -119,6 +138,15 @@ def clip_each_grad_norm_(
 
     TensorFlow's clip_by_norm.  The report is about all gradients together.  Arguments and
     errors as for :func:`clip_grad_norm_`.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> optim.clip_each_grad_norm_([w], 5.0)
+    ClipReport(before=10, after=5, scale=0.5, clipped=True)
+    >>> w.grad.numpy().round(3)
+    array([3., 4.], dtype=float32)
     """
     where = "clip_each_grad_norm_"
     max_norm = _bound(max_norm, where)
@@ -151,6 +179,14 @@ def clip_grad_value_(
     value: above 0; or a pair (low, high), as in TensorFlow's clip_by_value.  Arguments and
     errors as for :func:`clip_grad_norm_`; if non-finite gradients are let through, infinities
     are clipped and NaNs stay.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> report = optim.clip_grad_value_([w], 7.0)
+    >>> w.grad
+    tensor([6., 7.])
     """
     where = "clip_grad_value_"
     if isinstance(value, (tuple, list)):

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import ArgumentError, DTypeError, GraphError, InplaceError, ShapeError
-from ..graph import call_site, mark_changed, refuse_on_tape
+from ..nodes import call_site, mark_changed, refuse_on_tape
 from ..tensor import Tensor
 from ._checks import Check, gradients, named_tensors, refuse_duplicates
 from .clip import ClipReport, clip_grad_norm_
@@ -97,6 +97,14 @@ class Optimizer:
 
     Raises ArgumentError for settings out of range, no parameters or one given twice;
     DTypeError for other kinds of things; GraphError for tensors that are not leaves.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn, optim
+    >>> layer = nn.Linear(2, 1, generator=mg.manual_seed(0))
+    >>> groups = [{"params": layer.weight}, {"params": layer.bias, "lr": 0.5}]
+    >>> optimizer = optim.SGD(groups, lr=0.1)
+    >>> [group["lr"] for group in optimizer.param_groups]
+    [0.1, 0.5]
     """
 
     # name of a setting -> how it is checked; a subclass lists all that it has

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..graph import mark_all_changed
 from ..kernels import native
+from ..nodes import mark_all_changed
 from ..recording import Calls, repeat
 from ..tensor import Tensor, around
 from .clip import ClipReport

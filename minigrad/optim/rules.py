@@ -21,6 +21,15 @@ class SGD(Optimizer):
     lr: learning rate.
     momentum: in [0, 1); if above 0, v = momentum * v + g; w -= lr * v.
     nesterov: w -= lr * (g + momentum * v) instead (Sutskever et al., ICML 2013).
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.numpy().round(3)
+    array([2.4, 3.2], dtype=float32)
     """
 
     _settings: ClassVar[dict[str, Check]] = {
@@ -56,7 +65,17 @@ class SGD(Optimizer):
 
 
 class Momentum(SGD):
-    """SGD with momentum 0.9 (Polyak 1964; TensorFlow's MomentumOptimizer); see :class:`SGD`."""
+    """SGD with momentum 0.9 (Polyak 1964; TensorFlow's MomentumOptimizer); see :class:`SGD`.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = optim.Momentum([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.numpy().round(3)
+    array([2.4, 3.2], dtype=float32)
+    """
 
     def __init__(
         self,
@@ -78,6 +97,15 @@ class Adagrad(Optimizer):
     """acc += g^2; w -= lr * g / sqrt(acc)  (Duchi, Hazan and Singer, JMLR 2011).
 
     initial_accumulator: what acc starts from, above 0, for there is no epsilon.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = optim.Adagrad([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.numpy().round(3)
+    array([2.9, 3.9], dtype=float32)
     """
 
     _settings: ClassVar[dict[str, Check]] = {
@@ -110,6 +138,15 @@ class RMSProp(Optimizer):
     rms = decay * rms + (1 - decay) * g^2, which starts from 1, as in TensorFlow.
     centered: subtract the square of the mean gradient from rms (Graves, arXiv:1308.0850).
     eps stands inside the root.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = optim.RMSProp([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.numpy().round(3)
+    array([2.717, 3.704], dtype=float32)
     """
 
     _settings: ClassVar[dict[str, Check]] = {
@@ -154,6 +191,15 @@ class Adam(Optimizer):
     lr_t = lr * sqrt(1 - betas[1]^t) / (1 - betas[0]^t), with t the updates of the parameter.
     As in TensorFlow, eps is not bias-corrected (in PyTorch it is: there it counts more in
     the first steps).
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = optim.Adam([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.numpy().round(3)
+    array([2.9, 3.9], dtype=float32)
     """
 
     _settings: ClassVar[dict[str, Check]] = {
@@ -186,6 +232,15 @@ class Adadelta(Optimizer):
 
     acc and moved are running means of g^2 and d^2 with the factor rho.  The paper has lr = 1;
     TensorFlow's default is 0.001.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = optim.Adadelta([w], lr=1000.0)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.numpy().round(3)
+    array([2.553, 3.553], dtype=float32)
     """
 
     _settings: ClassVar[dict[str, Check]] = {
@@ -217,6 +272,15 @@ class Ftrl(Optimizer):
     (McMahan et al., "Ad click prediction", KDD 2013, with learning rate power -1/2.)
     l1, l2: strengths of the penalties; they take the place of weight_decay.
     initial_accumulator: what the sum of g^2 starts from.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = optim.Ftrl([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.numpy().round(3)
+    array([2.742, 3.742], dtype=float32)
     """
 
     _settings: ClassVar[dict[str, Check]] = {

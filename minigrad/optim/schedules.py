@@ -23,6 +23,15 @@ class Schedule:
 
     ``steps`` is the number of calls of :meth:`step`; ``lr`` the rate now in force.
     Raises DTypeError if ``optimizer`` is none.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> optimizer = optim.SGD([mg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule = optim.StepLR(optimizer, step_size=2)
+    >>> for _ in range(2):
+    ...     schedule.step()
+    >>> schedule.lr
+    0.1
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -94,6 +103,13 @@ class ExponentialDecay(Schedule):
     """lr = base * decay_rate ** (steps / decay_steps)  (TensorFlow's exponential_decay).
 
     staircase: with the exponent rounded down, so that the rate stays for decay_steps steps.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> optimizer = optim.SGD([mg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule = optim.ExponentialDecay(optimizer, 0.5, 2)
+    >>> [round(schedule.at(1.0, n), 3) for n in range(5)]
+    [1.0, 0.707, 0.5, 0.354, 0.25]
     """
 
     def __init__(
@@ -116,7 +132,15 @@ class ExponentialDecay(Schedule):
 
 
 class StepLR(ExponentialDecay):
-    """lr = base * gamma ** floor(steps / step_size)  (PyTorch's name for the staircase)."""
+    """lr = base * gamma ** floor(steps / step_size)  (PyTorch's name for the staircase).
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> optimizer = optim.SGD([mg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule = optim.StepLR(optimizer, step_size=2)
+    >>> [round(schedule.at(1.0, n), 3) for n in range(5)]
+    [1.0, 1.0, 0.1, 0.1, 0.01]
+    """
 
     def __init__(self, optimizer: Optimizer, step_size: float, gamma: float = 0.1) -> None:
         positive(step_size, "step_size", "StepLR")
@@ -128,6 +152,13 @@ class Cosine(Schedule):
 
     (Loshchilov and Hutter, SGDR, ICLR 2017, without restarts.)  final: a learning rate, not
     a fraction of base.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> optimizer = optim.SGD([mg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule = optim.Cosine(optimizer, total_steps=4)
+    >>> [round(schedule.at(1.0, n), 3) for n in range(6)]
+    [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: float, final: float = 0.0) -> None:
@@ -149,6 +180,13 @@ class WarmUp(Schedule):
     (Goyal et al., arXiv:1706.02677, section 2.2.)  then: a schedule on the same optimiser,
     which starts from its own step 0 when the warm-up is over; the rate stays at base without
     one.  Call ``step()`` of the warm-up only.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim
+    >>> optimizer = optim.SGD([mg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule = optim.WarmUp(optimizer, 4)
+    >>> [round(schedule.at(1.0, n), 3) for n in range(6)]
+    [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     """
 
     def __init__(self, optimizer: Optimizer, steps: float, then: Schedule | None = None) -> None:

@@ -48,6 +48,15 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG or SVG; whatever was at ``path`` is replaced whole, or not at all.
 
     Raises ArgumentError unless the name ends in .png or .svg, OSError if it cannot be written.
+
+    >>> import os, tempfile
+    >>> from minigrad import plot
+    >>> figure = plot.loss_curve([0, 1, 2], [2.0, 1.5, 1.2])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plot.save(figure, f"{folder}/loss.svg")
+    ...     names = os.listdir(folder)
+    >>> names
+    ['loss.svg']
     """
     if not isinstance(path, (str, os.PathLike)):
         raise DTypeError(f"plot.save: path must be a str or a path, not {type(path).__name__}")

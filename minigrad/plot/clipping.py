@@ -25,6 +25,14 @@ def clip_timeline(
     threshold: the largest norm allowed, drawn as a line; if None, what the clipped steps
     were cut to.  The fraction is taken over the last 100 steps at each step.
     Raises ArgumentError if nothing was recorded.
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim, plot, watch
+    >>> w, clips = mg.tensor([3.0, 4.0], requires_grad=True), watch.ClipTimeline()
+    >>> w.grad = mg.tensor([3.0, 4.0])
+    >>> for step in range(3):
+    ...     clips.record(step, 1.0, optim.clip_grad_norm_([w], 2.0))
+    >>> figure = plot.clip_timeline(clips)
     """
     if not len(timeline):
         raise ArgumentError(

@@ -36,6 +36,12 @@ def alignments(
     source and output, where a batch was padded; the rest is cut off.
     columns: maps side by side.
     Raises ArgumentError if there are none, ShapeError if weights are too small.
+
+    >>> import numpy as np
+    >>> from minigrad import plot
+    >>> weights = np.eye(3)
+    >>> looked = plot.Alignment(weights, list('abc'), list('cba'))
+    >>> figure = plot.alignments([looked])
     """
     maps = [_checked(i, Alignment(*panel)) for i, panel in enumerate(panels)]
     if not maps:

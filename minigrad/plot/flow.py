@@ -31,6 +31,17 @@ def gradient_flow(
     training.  The hatched edge is where truncation cuts.  One colour scale, logarithmic,
     serves all maps; long recordings are drawn as medians of neighbouring steps; grey is a
     gradient of exactly zero, or not finite.  Raises ArgumentError if nothing was recorded.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> from minigrad import plot, watch
+    >>> lstm = nn.LSTM(3, 5, generator=rng)
+    >>> flow = watch.GradientFlow()
+    >>> lstm.flow = flow.record
+    >>> for _ in range(3):
+    ...     lstm(mg.ones(2, 7, 3))[0].sum().backward()
+    >>> figure = plot.gradient_flow(flow)
     """
     from matplotlib.colors import LogNorm
 
@@ -71,6 +82,17 @@ def flows_side_by_side(
     tenth of training, and as a band what nine of ten records lie in.  All panels share their
     log scale, on which a gradient of zero is not to be seen.
     Raises ArgumentError if there is nothing to draw, or one model has not recorded.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> from minigrad import plot, watch
+    >>> lstm = nn.LSTM(3, 5, generator=rng)
+    >>> flow = watch.GradientFlow()
+    >>> lstm.flow = flow.record
+    >>> for _ in range(3):
+    ...     lstm(mg.ones(2, 7, 3))[0].sum().backward()
+    >>> figure = plot.flows_side_by_side({'LSTM': flow})
     """
     nested = {
         name: entry if isinstance(entry, Mapping) else None for name, entry in flows.items()

@@ -22,6 +22,17 @@ def saturation(gates: Saturation | Mapping[str, Saturation], *, title: str | Non
     gates: of one layer, or of several by name, as ``Saturation.attach`` gives them.
     Training step across, time step upwards; beside each map its median by time step in the
     first and in the last tenth of training.  Raises ArgumentError if nothing was recorded.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> from minigrad import plot, watch
+    >>> lstm = nn.LSTM(3, 5, generator=rng)
+    >>> gates = watch.Saturation(lstm.gate_kinds)
+    >>> lstm.gates = gates.record
+    >>> for _ in range(3):
+    ...     outputs = lstm(mg.ones(2, 7, 3))
+    >>> figure = plot.saturation(gates)
     """
     from matplotlib.colors import Normalize
 

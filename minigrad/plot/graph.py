@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError
+from ..spelling import spell_bytes
 from ..watch import Call, Trace
 from . import _canvas
 from ._canvas import BLUE, GREY
 from ._heat import log_limits
-from .kept import spell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +33,14 @@ def unrolled_graph(trace: Trace, *, title: str | None = None) -> Figure:
     zero or not known).  Thick lines carry the state from step to step.
     The picture is as wide as it has to be: three or four steps can be read.
     Raises ArgumentError for more than 400 calls, DTypeError for anything but a trace.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> from minigrad import plot, watch
+    >>> outputs, h = nn.unroll(nn.RNNCell(3, 5, generator=rng), mg.ones(2, 4, 3))
+    >>> trace = watch.trace(outputs.sum())
+    >>> figure = plot.unrolled_graph(trace)
     """
     if not hasattr(trace, "calls"):
         raise DTypeError(
@@ -245,7 +253,7 @@ def _frame(axes: Axes, edges: np.ndarray, columns: list[int], steps: int, top: f
 
 def _message(calls: list[Call], columns: list[int]) -> str:
     """How the gradient of what goes from step to step changes on its way back."""
-    kept = spell(sum(call.kept for call in calls))
+    kept = spell_bytes(sum(call.kept for call in calls))
     steps = len({call.t for call in calls if call.t is not None})
     what = f"{len(calls)} calls keep {kept}"
     carried: dict[int, float] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ArgumentError
+from ..spelling import byte_unit, spell_bytes
 from ..watch import Memory
 from . import _canvas
 from ._canvas import BLUE, GREY, ORANGE, RED
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLORS = (BLUE, ORANGE, "#2e8b57", "#7a4fa3", "#b08d00", "#00838f")
-_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _OPS = 8  # drawn one by one; the others together
 
 
@@ -27,6 +27,14 @@ def memory(kept: Memory, *, title: str | None = None) -> Figure:
     the model).  Memory of no time step (the loss, layers that see all steps at once) is in the
     second panel only; where there is no time at all, so is everything.
     Raises ArgumentError if nothing is kept.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> from minigrad import plot, watch
+    >>> lstm = nn.LSTM(3, 5, generator=rng)
+    >>> kept = watch.memory(lstm(mg.ones(2, 7, 3))[0].sum(), lstm)
+    >>> figure = plot.memory(kept)
     """
     if not kept.total:
         raise ArgumentError("plot.memory: this graph keeps no memory")
@@ -49,7 +57,7 @@ def _over_time(axes: Axes, kept: Memory, steps: dict[str, np.ndarray]) -> None:
     edges = np.arange(length + 1) - 0.5
     predicted = sum(kept.predicted.values()) / length
     largest = max(predicted, float(sum(each.max() for each in steps.values())))
-    name, unit = _unit(largest)
+    name, unit = byte_unit(largest)
     for i, (layer, each) in enumerate(steps.items()):
         top = height + np.pad(each, (0, length - len(each)))
         axes.stairs(
@@ -76,7 +84,7 @@ def _by_op(axes: Axes, kept: Memory) -> None:
     others = kept.total - sum(shown.values())
     if others:
         shown["others"] = others
-    name, unit = _unit(max(shown.values()))
+    name, unit = byte_unit(max(shown.values()))
     widths = [size / unit for size in shown.values()]
     bars = axes.barh(list(shown), widths, color=GREY)
     axes.bar_label(bars, [f"{size / kept.total:.0%}" for size in shown.values()], padding=3)
@@ -88,26 +96,14 @@ def _by_op(axes: Axes, kept: Memory) -> None:
     axes.set_ylabel("op")
 
 
-def _unit(size: float) -> tuple[str, int]:
-    """The largest unit that is not above ``size``."""
-    name = [name for name, unit in _UNITS.items() if unit <= max(size, 1)][-1]
-    return name, _UNITS[name]
-
-
-def spell(size: float) -> str:
-    """Bytes as 512 B, 3.4 MiB."""
-    name, unit = _unit(size)
-    return f"{size / unit:.3g} {name}"
-
-
 def _message(kept: Memory, steps: dict[str, np.ndarray]) -> str:
     op, size = next(iter(kept.by_op.items()))
     share = f"{size / kept.total:.0%} of it in {op}"
     if not steps:
-        return f"The backward pass needs {spell(kept.total)}, {share}"
+        return f"The backward pass needs {spell_bytes(kept.total)}, {share}"
     length = max(len(each) for each in steps.values())
     each = sum(float(by_step.sum()) for by_step in steps.values()) / length
     return (
-        f"{length:,} time steps keep {spell(kept.total)} for the backward pass: "
-        f"{spell(each)} a step;\n{share}"
+        f"{length:,} time steps keep {spell_bytes(kept.total)} for the backward pass: "
+        f"{spell_bytes(each)} a step;\n{share}"
     )

@@ -30,6 +30,9 @@ def loss_curve(
     steps, losses: (records,) each, losses in ``unit``.  validation: steps and losses of the
     validation set.  reference: a loss to compare with, drawn as a line.
     Raises ShapeError if steps and values do not pair up, ArgumentError if there are none.
+
+    >>> from minigrad import plot
+    >>> figure = plot.loss_curve([0, 1, 2], [2.0, 1.5, 1.2])
     """
     steps, losses = _pairs("loss_curve: losses", steps, losses)
     points = validation and _pairs("loss_curve: validation", *validation)
@@ -57,6 +60,9 @@ def perplexity(
     steps, losses: (records,) each, losses in nats a symbol.  validation: steps and
     *perplexities* of the validation set.  reference: a perplexity to compare with, drawn as
     a line.  symbol: what the model predicts, for the axes.  Raises as :func:`loss_curve`.
+
+    >>> from minigrad import plot
+    >>> figure = plot.perplexity([0, 1, 2], [2.0, 1.5, 1.2])
     """
     from matplotlib.ticker import MaxNLocator, NullLocator
 

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError
+from ..spelling import short
+
+_SHOWN = 5  # steps in a notebook
 
 
 class ClipTimeline:
@@ -15,6 +18,16 @@ class ClipTimeline:
 
     (Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural
     networks", is where the clipping comes from.)
+
+    >>> import minigrad as mg
+    >>> from minigrad import optim, watch
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> clips = watch.ClipTimeline()
+    >>> for step in range(2):
+    ...     w.grad = mg.tensor([3.0, 4.0])
+    ...     clips.record(step, 1.0, optim.clip_grad_norm_([w], 2.0))
+    >>> clips.before, clips.after.round(3), clips.fraction_clipped
+    (array([5., 5.]), array([2., 2.]), 1.0)
     """
 
     def __init__(self) -> None:
@@ -65,6 +78,30 @@ class ClipTimeline:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"<ClipTimeline {self._told()}>"
+
+    def _told(self) -> str:
+        if not self._rows:
+            return "without records"
+        loss, before = self.loss, self.before
+        return (
+            f"of {len(self):,} steps: {self.fraction_clipped:.0%} clipped, largest norm "
+            f"{short(np.max(before))}, loss {short(loss[0])} to {short(loss[-1])}"
+        )
+
+    def _repr_html_(self) -> str:
+        from .. import notebook
+
+        rows = [
+            (f"{step:,}", *map(short, numbers), "yes" if clipped else "no")
+            for step, *numbers, clipped in self._rows[-_SHOWN:]
+        ]
+        header = ("step", "loss", "norm before", "norm after", "scale", "clipped")
+        last = notebook.remark("the last steps:") if len(self) > _SHOWN else ""
+        table = notebook.table(rows, header) if rows else ""
+        return notebook.box(notebook.heading("ClipTimeline", self._told()), last, table)
 
     def _column(self, index: int, dtype: Any) -> np.ndarray:
         return np.array([row[index] for row in self._rows], dtype)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
+from ..spelling import short
 from .layers import LayerRecorder, rows
 
 _PARTS = ("h", "c")  # of a state, in this order
@@ -31,6 +32,15 @@ class GradientFlow(LayerRecorder):
         for t in range(steps):
             h, c = my_cell(x[t], h, c)
             flow.watch_step(t, h, c)
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn, watch
+    >>> lstm = nn.LSTM(3, 5, generator=mg.manual_seed(0))
+    >>> flow = watch.GradientFlow()
+    >>> lstm.flow = flow.record
+    >>> lstm(mg.ones(2, 7, 3))[0].sum().backward()
+    >>> flow.h.shape, flow.c.shape
+    ((1, 7), (1, 7))
     """
 
     _slot = "flow"
@@ -94,6 +104,22 @@ class GradientFlow(LayerRecorder):
             window.norms[row, t] = math.sqrt(np.sum(np.square(gradient.array, dtype=np.float64)))
 
         return hook
+
+    def _last(self) -> str:
+        norms = self._records[-1]
+        steps = norms.shape[1]
+        sizes = [
+            f"|dL/d{part}_t| {short(row[-1])} at t={steps - 1}, {short(row[0])} at t=0"
+            for part, row in zip(_PARTS, norms) if steps
+        ]  # fmt: skip
+        return "; ".join(sizes) or "no time steps"
+
+    def _grid(self) -> tuple[list[str], list[list[str]]]:
+        norms = self._records[-1]
+        header = ["2-norm", *(f"t={t}" for t in range(norms.shape[1]))]
+        return header, [
+            [f"dL/d{part}_t", *map(short, row)] for part, row in zip(_PARTS, norms)
+        ]
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..nn.module import Module
 from ..nn.rnn.base import Layer
+from ..spelling import spell_bytes
 from .tracing import Call, read
 
 
@@ -79,6 +80,19 @@ class Memory:
         parts = ", ".join(f"{name or 'model'} {size:,}" for name, size in self.by_layer.items())
         return f"<Memory {self.total:,} bytes: {parts}>"
 
+    def _repr_html_(self) -> str:
+        from .. import notebook
+
+        tables = []
+        for name, sizes in (("layer", self.by_layer), ("op", self.by_op)):
+            rows = [
+                (each or "model", spell_bytes(size), f"{size / max(self.total, 1):.0%}")
+                for each, size in sizes.items() if size
+            ]  # fmt: skip
+            tables.append(notebook.table(rows, (name, "kept", "share")))
+        kept = f"{spell_bytes(self.total)} kept for the backward pass"
+        return notebook.box(notebook.heading("Memory", kept), *tables)
+
 
 def _fused(calls: list[Call], layer: str) -> bool:
     return any(call.layer == layer and call.length is not None for call in calls)
@@ -92,6 +106,13 @@ def memory(loss: Any, model: Module | None = None) -> Memory:
     came from outside the part in use, parameters not at all.
 
     Raises GraphError if there is no graph, or if it was walked already.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn, watch
+    >>> lstm = nn.LSTM(3, 5, generator=mg.manual_seed(0))
+    >>> kept = watch.memory(lstm(mg.ones(2, 7, 3))[0].sum(), lstm)
+    >>> kept.total > 0
+    True
     """
     calls = list(read(loss, model).values())
     return Memory(calls, {} if model is None else _predictions(calls, model))

@@ -11,6 +11,8 @@ from ..errors import ArgumentError, DTypeError
 from ..nn.module import Module
 from ..nn.rnn.base import Cell, Layer
 
+_SHOWN = 16  # columns in a notebook: a name, and time steps
+
 
 class LayerRecorder:
     """Base of what records one recurrent layer.  ``attach`` watches all layers of a model."""
@@ -70,6 +72,44 @@ class LayerRecorder:
 
     def _number_record(self) -> None:
         self._steps.append(len(self._steps) if self._step is None else self._step)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._told()}>"
+
+    def _repr_html_(self) -> str:
+        from .. import notebook
+
+        return notebook.box(notebook.heading(type(self).__name__, self._told()), *self._tables())
+
+    def _told(self) -> str:
+        """How many records there are, and what the last one says."""
+        if not self._steps:
+            return "without records"
+        many = "1 record" if len(self) == 1 else f"{len(self):,} records"
+        return f"of {many}, the last of step {self._steps[-1]:,}: {self._last()}"
+
+    def _last(self) -> str:
+        """The last record in a few words."""
+        return ""
+
+    def _grid(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of the last record: something for each time step."""
+        return [], []
+
+    def _tables(self) -> list[str]:
+        """The last record as HTML."""
+        from .. import notebook
+
+        if not self._steps:
+            return []
+        header, rows = self._grid()
+        kept = [*range(len(header))]
+        if len(header) > _SHOWN:  # the first and the last time steps
+            kept = [*kept[: _SHOWN // 2], *kept[-_SHOWN // 2 :]]
+        cut = [[line[place] for place in kept] for line in (header, *rows)]
+        note = f"{len(header) - len(kept)} time steps in the middle are left out"
+        more = notebook.remark(note) if len(kept) < len(header) else ""
+        return [notebook.table(cut[1:], cut[0]), more]
 
     def state_dict(self) -> dict[str, Any]:
         """All records, for a checkpoint."""
@@ -134,6 +174,20 @@ class Recorders(dict[str, R], Generic[R]):
             for name, recorder in self.items():
                 recorder.load_state_dict(before[name])
             raise
+
+    def __repr__(self) -> str:
+        lines = "".join(f"\n  {name}: {recorder!r}" for name, recorder in self.items())
+        return f"<Recorders of {len(self)} layers:{lines}>"
+
+    def _repr_html_(self) -> str:
+        from .. import notebook
+
+        parts = [
+            notebook.heading(f"{name}: {type(recorder).__name__}", recorder._told())
+            + "".join(recorder._tables())
+            for name, recorder in self.items()
+        ]
+        return notebook.box(*parts)
 
     def detach(self) -> None:
         """Record no more; whoever watched the layers before does so again."""

@@ -41,6 +41,15 @@ class Saturation(LayerRecorder):
 
     A cell of one's own says itself: ``gates.watch_step(t, None, i, j, f, o, c)``.
     Raises ArgumentError for an unknown kind.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn, watch
+    >>> lstm = nn.LSTM(3, 5, generator=mg.manual_seed(0))
+    >>> gates = watch.Saturation(lstm.gate_kinds)
+    >>> lstm.gates = gates.record
+    >>> outputs, state = lstm(100 * mg.ones(2, 7, 3))
+    >>> gates.both["i"].shape
+    (1, 7)
     """
 
     _slot = "gates"
@@ -122,6 +131,24 @@ class Saturation(LayerRecorder):
             self._number_record()
             self._records.append([])
         self._records[-1].append(shares)
+
+    def _last(self) -> str:
+        both = [self._both(gate) for gate in range(len(self.kinds))]
+        return "saturated " + ", ".join(
+            f"{name} {np.nanmean(row):.0%}" if np.isfinite(row).any() else f"{name} -"
+            for name, row in zip(self.kinds, both)
+        )
+
+    def _grid(self) -> tuple[list[str], list[list[str]]]:
+        rows = [
+            [name, *("" if np.isnan(share) else f"{share:.0%}" for share in self._both(gate))]
+            for gate, name in enumerate(self.kinds)
+        ]
+        return ["saturated", *(f"t={t}" for t in range(len(self._records[-1])))], rows
+
+    def _both(self, gate: int) -> np.ndarray:
+        """Share of a gate that is saturated at each step of the last record, (T,)."""
+        return np.array([step[:, gate].sum() for step in self._records[-1]])
 
     @property
     def low(self) -> dict[str, np.ndarray]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..errors import GraphError
-from ..graph import Node, saved_arrays, spell_site
+from ..memory import bytes_kept, nodes_behind, variables
 from ..nn.module import Module
+from ..nodes import Node, spell_site
+from ..spelling import short, spell_bytes, spell_shape
 from ..tensor import Tensor
 
+_SHOWN = 30  # calls in a notebook
 _JOINS = ("concat", "stack")  # ops that put the time steps of a loop together
 
 
-@dataclass
+@dataclass(repr=False)
 class Call:
     """One recorded call of an op.
 
@@ -49,6 +51,12 @@ class Call:
         """2-norm of the total gradient of the results; None before a backward pass."""
         return math.sqrt(sum(self._squares.values())) if self._squares else None
 
+    def __repr__(self) -> str:
+        where = f"layer {self.layer}, " * bool(self.layer) + f"t={self.t}, " * (self.t is not None)
+        size = "" if self.gradient is None else f", |g|={short(self.gradient)}"
+        shapes = " ".join(spell_shape(shape) for shape in self.shapes)
+        return f"<Call {self.op} at {self.site}: {where}{shapes}, {spell_bytes(self.kept)}{size}>"
+
     def listen(self, node: Node) -> None:
         """Let a backward pass through ``node`` write the norms of its gradients here."""
 
@@ -77,6 +85,24 @@ class Trace:
     def __repr__(self) -> str:
         return f"<Trace of {len(self)} calls, {sum(call.kept for call in self.calls):,} bytes kept>"
 
+    def _repr_html_(self) -> str:
+        from .. import notebook
+
+        rows = [
+            (
+                call.op, call.layer, "" if call.t is None else call.t,
+                " ".join(spell_shape(shape) for shape in call.shapes), spell_bytes(call.kept),
+                "" if call.gradient is None else short(call.gradient), call.site,
+            )
+            for call in self.calls[:_SHOWN]
+        ]  # fmt: skip
+        header = ("op", "layer", "t", "shapes", "kept", "2-norm of gradient", "called at")
+        more = len(self) - _SHOWN
+        return notebook.box(
+            notebook.heading(f"Trace of {len(self):,} calls"), notebook.table(rows, header),
+            notebook.remark(f"and {more:,} more, in .calls") if more > 0 else "",
+        )  # fmt: skip
+
 
 def trace(outputs: Any, model: Module | None = None) -> Trace:
     """Read the graph behind ``outputs``; a backward pass made later fills in the gradients.
@@ -88,6 +114,12 @@ def trace(outputs: Any, model: Module | None = None) -> Trace:
     belongs to step 2, and so does what follows from it, until the next.
 
     Raises GraphError if there is no graph, or if it was walked already.
+
+    >>> import minigrad as mg
+    >>> from minigrad import watch
+    >>> x = mg.ones(3, requires_grad=True)
+    >>> [call.op for call in watch.trace((x * x).sum()).calls]
+    ['multiply', 'sum']
     """
     calls = read(outputs, model)
     for node, call in calls.items():
@@ -97,14 +129,14 @@ def trace(outputs: Any, model: Module | None = None) -> Trace:
 
 def read(outputs: Any, model: Module | None) -> dict[Node, Call]:
     """The nodes behind ``outputs``, oldest first, and what there is to say about each."""
-    nodes = _nodes(list(outputs) if isinstance(outputs, (tuple, list)) else [outputs])
+    nodes = nodes_behind(outputs, "watch")
     named = model.named_parameters() if model is not None else ()
     names = {id(parameter): name for name, parameter in named}
     clock = _Clock(nodes, names)
     place: dict[Node, int] = {}
     calls: list[Call] = []
     for node in nodes:
-        parents = [place[arg.node] for arg in _tensors(node) if arg.node is not None]
+        parents = [place[arg.node] for arg in variables(node) if arg.node is not None]
         call = Call(
             node.name, spell_site(node.site), "", False, None, None, tuple(dict.fromkeys(parents)),
             _leaves(node, names), tuple(k for k, v in node.params.items() if v is not None),
@@ -127,35 +159,9 @@ def read(outputs: Any, model: Module | None) -> dict[Node, Call]:
         if call.layer in fused:  # counted were calls of the layer, not time steps
             call.t = None
     _pull_steps(calls)
-    for node, count in _kept(nodes).items():
+    for node, count in bytes_kept(nodes).items():
         calls[place[node]].kept = count
     return dict(zip(nodes, calls))
-
-
-def _nodes(roots: Sequence[Any]) -> list[Node]:
-    """All nodes behind the roots, oldest first."""
-    seen: set[Node] = set()
-    stack = [root.node for root in roots if getattr(root, "node", None) is not None]
-    if not stack:
-        raise GraphError(
-            "watch: there is no graph behind this tensor: it was not computed from anything that "
-            "requires a gradient"
-        )
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            if node.vjp is None:
-                raise GraphError(
-                    f"watch: the graph behind this tensor was walked already ({node}); look at it "
-                    "before loss.backward(), or give that retain_graph=True"
-                )
-            seen.add(node)
-            stack += [arg.node for arg in _tensors(node) if arg.node is not None]
-    return sorted(seen, key=lambda node: node.tick)
-
-
-def _tensors(node: Node) -> list[Tensor]:
-    return [arg for arg in node.args if isinstance(arg, Tensor)]
 
 
 _Use = tuple[str, int, str]  # layer and id of a parameter, name of the op that took it
@@ -163,7 +169,7 @@ _Use = tuple[str, int, str]  # layer and id of a parameter, name of the op that 
 
 def _uses(node: Node, names: dict[int, str]) -> Iterator[_Use]:
     """The parameters that a node took."""
-    for arg in _tensors(node):
+    for arg in variables(node):
         if arg.node is None and arg.requires_grad:
             name = names.get(id(arg), getattr(arg, "name", ""))
             yield name.rpartition(".")[0], id(arg), node.name
@@ -215,63 +221,3 @@ def _pull_steps(calls: list[Call]) -> None:
             (call.t,) = steps
         for parent in call.inputs:
             wanted.setdefault(parent, set()).add(call.t)
-
-
-# -- memory -----------------------------------------------------------------------------------
-
-
-def _kept(nodes: list[Node]) -> dict[Node, int]:
-    """Bytes that each node keeps alive until it is walked; what two keep counts once.
-
-    The result of an op counts to that op, whoever saved it, and as a whole, even if only a
-    part of it was saved.  Of what came from outside (a batch of a data set) the part in use
-    counts, to its first user; parameters do not count, they live anyway.
-    """
-    counted: dict[Any, Any] = {}  # key of a block of memory -> an array that keeps it alive
-    given: dict[int, np.ndarray] = {}  # blocks that came from outside
-    for node in nodes:
-        for arg in node.args:
-            if isinstance(arg, Tensor) and arg.node is None and arg.requires_grad:
-                block = _block(arg.array)
-                counted[id(block)] = block
-        for value in _from_outside(node):
-            block = _block(value)
-            given[id(block)] = block
-    result: dict[Node, int] = dict.fromkeys(nodes, 0)
-
-    def count(node: Node, array: np.ndarray) -> None:
-        block = _block(array)
-        if id(block) in counted:
-            return
-        key: Any = id(block)
-        if key in given:
-            key, block = (array.__array_interface__["data"][0], array.nbytes), array
-        if key not in counted:
-            counted[key] = block
-            result[node] += block.nbytes
-
-    for node in nodes:
-        for arg in node.args:
-            if isinstance(arg, Tensor):
-                count(arg.node or node, arg.array)
-            elif isinstance(arg, np.ndarray):
-                count(node, arg)
-        for array in saved_arrays(node.vjp):
-            count(node, array)
-    return result
-
-
-def _from_outside(node: Node) -> Iterator[np.ndarray]:
-    """Arrays of a call that no op in a graph has made."""
-    for value in (*node.args, *node.params.values()):
-        if isinstance(value, Tensor) and value.node is None and not value.requires_grad:
-            yield value.array
-        elif isinstance(value, np.ndarray):
-            yield value
-
-
-def _block(array: np.ndarray) -> np.ndarray:
-    """The array that owns the memory of a view."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array

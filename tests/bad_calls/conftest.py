@@ -13,7 +13,7 @@ import pytest
 from numpy.random import default_rng
 
 import minigrad as mg
-from minigrad import errors, graph, kernels, nn, optim, plot, watch
+from minigrad import errors, kernels, nn, nodes, optim, plot, watch
 from minigrad.captured import Captured
 from minigrad.data import CursorBatches, DataLoader, Pipeline, TensorDataset
 from minigrad.nn import seq2seq
@@ -44,7 +44,7 @@ def surroundings():
     """What no call may change behind the back of everybody."""
     _, keys, *rest = np.random.get_state()
     return (
-        kernels.mode(), mg.get_num_threads(), mg.is_grad_enabled(), graph.mode.tape,
+        kernels.mode(), mg.get_num_threads(), mg.is_grad_enabled(), nodes.mode.tape,
         len(mg.anomaly.entered), keys.tobytes(), tuple(rest),
         sum(thread.name == "minigrad prefetch" for thread in threading.enumerate()),
     )  # fmt: skip
@@ -219,6 +219,7 @@ MAKE = {
     "frozen": lambda w: as_frozen(numbers(2, 3)),
     "walked": lambda w: walked_loss(),
     "changed": lambda w: changed_loss(),
+    "tower": lambda w: tower(w.x, 200),
     "rng": lambda w: np.random.default_rng(0),
     # layers
     "linear": lambda w: nn.Linear(3, 5, generator=default_rng(1)),
@@ -291,6 +292,13 @@ MAKE = {
 }
 
 
+def tower(x, height):
+    """A sum of so many ops on top of each other."""
+    for _ in range(height):
+        x = x * 1.0
+    return x.sum()
+
+
 def walked_loss():
     x = mg.tensor(numbers(2, 3), requires_grad=True)
     loss = (x * x).sum()
@@ -338,7 +346,7 @@ def picture(thing, seen=None):
         return [(picture(key, seen), picture(part, seen)) for key, part in thing.items()]
     if isinstance(thing, Captured):
         return thing.programs
-    if isinstance(thing, (graph.Node, type)):  # a walk that fails may have freed what it passed
+    if isinstance(thing, (nodes.Node, type)):  # a walk that fails may have freed what it passed
         return id(thing)
     names = list(getattr(thing, "__dict__", ()))
     for kind in type(thing).__mro__:

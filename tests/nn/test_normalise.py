@@ -222,7 +222,7 @@ def test_bits_do_not_depend_on_threads(make, shape):
 
 
 def test_the_input_and_little_else_is_kept():
-    from minigrad.graph import saved_arrays
+    from minigrad.nodes import saved_arrays
 
     x = mg.Tensor(draw(400, 100), requires_grad=True)
     for layer, more in [(nn.BatchNorm(100), 40), (nn.LayerNorm(100), 20)]:

@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import ArgumentError
-from minigrad.graph import saved_arrays
+from minigrad.nodes import saved_arrays
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "goldens" / "ops_misc.npz")
 ALL = {

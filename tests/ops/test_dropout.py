@@ -114,7 +114,7 @@ def test_calling_the_op_again_draws_anew():
 
 
 def test_the_mask_is_small_and_goes_with_the_graph():
-    from minigrad.graph import saved_arrays
+    from minigrad.nodes import saved_arrays
 
     x = mg.Tensor(np.ones(4000, np.float32), requires_grad=True)
     y = mg.dropout(x, 0.5, generator=np.random.default_rng(0))

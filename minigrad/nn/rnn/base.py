@@ -22,7 +22,7 @@ import numpy as np
 
 from ... import functional as F
 from ...errors import ArgumentError, DTypeError, IndexRangeError, ShapeError, axes
-from ...graph import is_grad_enabled, name_state
+from ...nodes import is_grad_enabled, name_state
 from ...ops.indexing import check_ids
 from ...tensor import Tensor
 from ..layers import require_array, same_dtype

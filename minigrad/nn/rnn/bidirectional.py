@@ -27,6 +27,14 @@ class Bidirectional(Composite):
 
     Raises ArgumentError (cells, shared weights, mixed time axes, an unknown merge), DTypeError,
     ShapeError (sizes that do not fit).
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> both = nn.Bidirectional(*(nn.LSTM(3, 5, generator=rng) for _ in range(2)))
+    >>> outputs, states = both(mg.ones(2, 7, 3))
+    >>> outputs.shape
+    (2, 7, 10)
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ...graph import name_state
+from ...nodes import name_state
 from ..module import Module
 from .base import Cell, Layer
 

@@ -113,6 +113,13 @@ class GRUCell(_GRU, Cell):
     the bias of the gates starts at one, the others at zero (as in TensorFlow).
     The state is one tensor h (N, H).
     Call: ``output, h = cell(x, h)``; PyTorch's returns the state alone.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> output, h = nn.GRUCell(3, 5, generator=rng)(mg.ones(2, 3))
+    >>> h.shape
+    (2, 5)
     """
 
 
@@ -122,6 +129,13 @@ class GRU(_GRU, Layer):
     input_size D, hidden_size H, reset_after: as for GRUCell.
     time_major: whether sequences are (T, N, D) instead of (N, T, D).
     Call: ``outputs, h = layer(x, h)``.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> outputs, h = nn.GRU(3, 5, reset_after=True, generator=rng)(mg.ones(2, 7, 3))
+    >>> outputs.shape, h.shape
+    ((2, 7, 5), (2, 5))
     """
 
     def __init__(

@@ -107,6 +107,13 @@ class LayerNormLSTMCell(_LayerNormLSTM, Cell):
     input_size D, hidden_size H; forget_bias is added to the forget gate after its
     normalisation.  Weights Glorot uniform over (D + H, 4H), gamma one, beta zero.
     Call: ``output, (h, c) = cell(x, (h, c))``.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> cell = nn.LayerNormLSTMCell(3, 5, generator=rng)
+    >>> cell(mg.ones(2, 3))[0].shape
+    (2, 5)
     """
 
 
@@ -115,6 +122,13 @@ class LayerNormLSTM(_LayerNormLSTM, Layer):
 
     input_size D, hidden_size H, forget_bias: as for LayerNormLSTMCell.
     time_major: whether sequences are (T, N, D) instead of (N, T, D).
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> lstm = nn.LayerNormLSTM(3, 5, generator=rng)
+    >>> lstm(mg.ones(2, 7, 3))[0].shape
+    (2, 7, 5)
     """
 
     kept_blocks = 5  # the normalised gates and cell

@@ -143,6 +143,14 @@ class LSTMCell(_LSTM, Cell):
     peepholes: whether the gates see the cell; projection: size P of the output, or None for
     H; cell_clip: bound of the cell, or None.  See above.
     Call: ``output, (h, c) = cell(x, (h, c))``; PyTorch's returns the state alone.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> cell = nn.LSTMCell(3, 5, generator=rng)
+    >>> output, (h, c) = cell(mg.ones(2, 3))
+    >>> h.shape, c.shape
+    ((2, 5), (2, 5))
     """
 
 
@@ -152,6 +160,16 @@ class LSTM(_LSTM, Layer):
     input_size D, hidden_size H, forget_bias, peepholes, projection, cell_clip: as for
     LSTMCell.
     time_major: whether sequences are (T, N, D) instead of (N, T, D).
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> lstm = nn.LSTM(3, 5, generator=rng)
+    >>> outputs, (h, c) = lstm(mg.ones(2, 7, 3), lengths=[7, 4])
+    >>> outputs.shape, h.shape
+    ((2, 7, 5), (2, 5))
+    >>> lstm.gate("f").w_x.shape
+    (3, 5)
     """
 
     kept_blocks = 4  # the gates

@@ -24,6 +24,14 @@ class Stacked(Composite):
 
     Raises ArgumentError (none, cells mixed with layers, shared weights, mixed time axes),
     DTypeError (something else than cells and layers), ShapeError (sizes that do not fit).
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> deep = nn.Stacked([nn.LSTM(size, 5, generator=rng) for size in (3, 5)])
+    >>> outputs, states = deep(mg.ones(2, 7, 3))
+    >>> outputs.shape, len(states)
+    ((2, 7, 5), 2)
     """
 
     def __init__(self, layers: Iterable[Any], share: bool = False) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ...graph import eras, tick
+from ...nodes import eras, tick
 from ...tensor import Tensor
 from ..layers import positive
 from .compose import map_state
@@ -26,6 +26,13 @@ def detach(state: Any) -> Any:
     state: a tensor, a (nested) tuple of tensors, or None.  ``state = nn.detach(state)`` between
     two windows is what makes back-propagation through time truncated.
     Raises DTypeError for anything else.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> outputs, state = nn.LSTM(3, 5, generator=rng)(mg.ones(2, 7, 3))
+    >>> [part.requires_grad for part in nn.detach(state)]
+    [False, False]
     """
     return map_state(_detached, state)
 
@@ -82,6 +89,13 @@ class TBPTT:
     ``edges`` and ``state`` tell where gradients were stopped and what was carried last.
 
     Raises ArgumentError, ShapeError, DTypeError.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> import numpy as np
+    >>> x = np.arange(12.0).reshape(1, 12)
+    >>> [window for window in nn.TBPTT(x, x, steps=5)]
+    [Window(0, time steps 0 to 4), Window(1, time steps 5 to 9), Window(2, time steps 10 to 11)]
     """
 
     def __init__(

@@ -30,6 +30,13 @@ def unroll(
     Variational dropout masks inside the cell are drawn once for the call.
     Returns the outputs (N, T, H), or (T, N, H), and the last state.
     Raises ShapeError, DTypeError, ArgumentError.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> outputs, h = nn.unroll(nn.RNNCell(3, 5, generator=rng), mg.ones(2, 7, 3))
+    >>> outputs.shape, h.shape
+    ((2, 7, 5), (2, 5))
     """
     if isinstance(cell, Layer) or (isinstance(cell, Composite) and not cell.is_cell):
         kind = type(cell).__name__
@@ -90,6 +97,12 @@ def last_output(outputs: Tensor, lengths: Any = None, time_major: bool = False) 
     layer got them, all T if None.  Returns (N, H).  ``outputs[:, -1]`` is zero wherever a
     sequence ends early.
     Raises ShapeError, DTypeError, ArgumentError.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> outputs = mg.tensor([[[1.0], [2.0], [3.0]], [[4.0], [5.0], [0.0]]])
+    >>> nn.last_output(outputs, [3, 2]).tolist()
+    [[3.0], [5.0]]
     """
     layout = "(T, N, H)" if time_major else "(N, T, H)"
     if not isinstance(outputs, Tensor):

@@ -71,6 +71,14 @@ class RNNCell(_RNN, Cell):
     (D + H, H), bias zero.  The state is one tensor h (N, H).
     Call: ``output, h = cell(x, h)``; PyTorch's returns the state alone.
     Raises ArgumentError for any other activation, or sizes that are not positive.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> cell = nn.RNNCell(3, 5, generator=rng)
+    >>> output, h = cell(mg.ones(2, 3))
+    >>> output.shape, h.shape
+    ((2, 5), (2, 5))
     """
 
 
@@ -80,6 +88,13 @@ class RNN(_RNN, Layer):
     input_size D, hidden_size H, activation: as for RNNCell.
     time_major: whether sequences are (T, N, D) instead of (N, T, D).
     Call: ``outputs, h = layer(x, h)``.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> outputs, h = nn.RNN(3, 5, generator=rng)(mg.ones(2, 7, 3))
+    >>> outputs.shape, h.shape
+    ((2, 7, 5), (2, 5))
     """
 
     def __init__(

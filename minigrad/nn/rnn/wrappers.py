@@ -66,6 +66,14 @@ class DropoutWrapper(_Wrapper):
 
     Raises ArgumentError (probabilities outside [0, 1), no generator, state dropout on a layer),
     DTypeError, ShapeError.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> lstm = nn.DropoutWrapper(nn.LSTM(3, 5, generator=rng), output=0.5, generator=rng)
+    >>> outputs, state = lstm(mg.ones(2, 7, 3))
+    >>> round(float((outputs.numpy() == 0).mean()), 1)
+    0.4
     """
 
     def __init__(
@@ -171,6 +179,16 @@ def one_sequence(module: Any) -> Iterator[None]:
     are drawn by the first step in the block.  A block within a block goes on with its masks, so
     several calls of ``nn.unroll`` can be parts of one sequence.
     Raises DTypeError for anything that cannot be called.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> cell = nn.RNNCell(3, 5, generator=rng)
+    >>> cell = nn.DropoutWrapper(cell, output=0.5, variational=True, generator=rng)
+    >>> with nn.one_sequence(cell):
+    ...     one, other = cell(mg.ones(1, 3))[0], cell(mg.ones(1, 3))[0]
+    >>> (one == other).all()
+    tensor(True)
     """
     if not callable(module):
         raise DTypeError(f"one_sequence: expects a module, got {type(module).__name__}")
@@ -195,6 +213,13 @@ class Residual(_Wrapper):
     inner: a cell or layer with outputs as wide as its inputs.  Past the end of a sequence the
     outputs are zero, as they are without it.
     Raises ShapeError if the sizes differ, DTypeError for ids as inputs.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> layer = nn.Residual(nn.RNN(3, 3, generator=rng))
+    >>> layer(mg.zeros(2, 7, 3))[0].shape
+    (2, 7, 3)
     """
 
     def __init__(self, inner: Any) -> None:

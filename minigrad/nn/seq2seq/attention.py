@@ -97,6 +97,18 @@ class Luong(Attention):
 
     w_memory  (M, A)  Glorot uniform
     scale     ()      or None
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> from minigrad.nn import seq2seq
+    >>> attention = seq2seq.Luong(4, 5, generator=rng)
+    >>> memory = attention.memory(mg.ones(2, 6, 5), [6, 3])
+    >>> context, alignment = attention(mg.ones(2, 4), memory)
+    >>> context.shape, alignment.shape
+    ((2, 5), (2, 6))
+    >>> alignment.numpy()[1].round(2)
+    array([0.33, 0.33, 0.33, 0.  , 0.  , 0.  ], dtype=float32)
     """
 
     def __init__(
@@ -126,6 +138,15 @@ class Bahdanau(Attention):
     w_memory  (M, A)  Glorot uniform       g     ()    sqrt(1 / A), or None
     w_query   (Q, A)  Glorot uniform       bias  (A,)  zeros, or None
     v         (A,)    Glorot uniform
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> from minigrad.nn import seq2seq
+    >>> attention = seq2seq.Bahdanau(4, 3, 5, generator=rng)
+    >>> context, alignment = attention(mg.ones(2, 3), attention.memory(mg.ones(2, 6, 5)))
+    >>> context.shape, alignment.shape
+    ((2, 5), (2, 6))
     """
 
     def __init__(

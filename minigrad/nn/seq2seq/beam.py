@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError
-from ...graph import no_grad
+from ...nodes import no_grad
 from ...tensor import Tensor
 from ..layers import positive
 from ..rnn.compose import map_state
@@ -53,6 +53,17 @@ def beam_search(
     scores the lower rank, then the smaller id, comes first.  With no penalty as TensorFlow's
     ``BeamSearchDecoder``.
     Raises ShapeError, DTypeError, ArgumentError, IndexRangeError.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> from minigrad.nn import seq2seq
+    >>> parts = nn.Embedding(9, 3, generator=rng), nn.GRU(3, 5, generator=rng)
+    >>> decoder = seq2seq.Decoder(*parts, nn.Linear(5, 9, generator=rng))
+    >>> state = decoder.layers.zero_state(2)
+    >>> found = seq2seq.beam_search(decoder, state, go=1, eos=2, width=3, max_steps=4)
+    >>> found.ids.shape
+    (2, 3, 4)
     """
     go, eos = token("beam_search", "go", go), token("beam_search", "eos", eos)
     positive("beam_search", width=width, max_steps=max_steps)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import functional as F
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ...graph import is_grad_enabled
+from ...nodes import is_grad_enabled
 from ...tensor import Tensor
 from ..layers import Embedding, positive
 from ..module import Module
@@ -58,6 +58,19 @@ class Decoder(Module):
     as ``nn.Linear(H + M, A, bias=False)``, TensorFlow's ``attention_layer_size``; without it
     the context is all that is seen, and A is M.
     Raises DTypeError, ArgumentError, and ShapeError for layers whose inputs do not fit.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> from minigrad.nn import seq2seq
+    >>> parts = nn.Embedding(9, 3, generator=rng), nn.GRU(3, 5, generator=rng)
+    >>> decoder = seq2seq.Decoder(*parts, nn.Linear(5, 9, generator=rng))
+    >>> state = decoder.layers.zero_state(2)
+    >>> said = decoder(seq2seq.TeacherForcing([[1, 4, 5], [1, 6, 0]], [3, 2]), state)
+    >>> said.logits.shape
+    (2, 3, 9)
+    >>> decoder(seq2seq.Greedy(1, 2), state, max_steps=4).ids.shape
+    (2, 4)
     """
 
     def __init__(

@@ -27,6 +27,15 @@ class Encoder(Module):
     embedding: ids to vectors of size E; layers: a recurrent layer with inputs of size E, or
     ``nn.Stacked`` of several (cells work too, one time step after the other).
     Raises DTypeError, and ShapeError for layers whose inputs do not fit.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> from minigrad.nn import seq2seq
+    >>> encoder = seq2seq.Encoder(nn.Embedding(9, 3, generator=rng), nn.LSTM(3, 5, generator=rng))
+    >>> outputs, (h, c) = encoder([[4, 5, 6], [7, 8, 0]], [3, 2])
+    >>> outputs.shape, h.shape
+    ((2, 3, 5), (2, 5))
     """
 
     def __init__(self, embedding: Embedding, layers: Any) -> None:

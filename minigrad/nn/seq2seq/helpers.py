@@ -69,6 +69,11 @@ class TeacherForcing(Helper):
     inputs: (N, T) ids, as :func:`decoder_inputs` makes them of the targets; lengths: (N,) in
     [1, T], of the targets with their EOS, all T if None.
     Raises ShapeError, DTypeError, ArgumentError.
+
+    >>> from minigrad.nn import seq2seq
+    >>> targets = [[4, 5, 2], [6, 2, 0]]
+    >>> seq2seq.TeacherForcing(seq2seq.decoder_inputs(targets, go=1), [3, 2]).inputs.tolist()
+    [[1, 4, 5], [1, 6, 0]]
     """
 
     follows = False
@@ -88,6 +93,13 @@ class ScheduledSampling(TeacherForcing):
     inputs, lengths: as for TeacherForcing.  probability: of its own id, in [0, 1], for each row
     and step anew; it is raised as training goes on.  generator: of the tosses and draws.
     Raises ShapeError, DTypeError, ArgumentError.
+
+    >>> import minigrad as mg
+    >>> from minigrad.nn import seq2seq
+    >>> rng = mg.manual_seed(0)
+    >>> helper = seq2seq.ScheduledSampling([[1, 4, 5]], probability=0.3, generator=rng)
+    >>> helper.follows
+    True
     """
 
     follows = True
@@ -116,6 +128,11 @@ class Greedy(Helper):
 
     go: the id it reads first; eos: the id that ends a sequence.
     Raises DTypeError, ArgumentError.
+
+    >>> from minigrad.nn import seq2seq
+    >>> helper = seq2seq.Greedy(go=1, eos=2)
+    >>> helper.first(3).tolist()
+    [1, 1, 1]
     """
 
     def __init__(self, go: int, eos: int) -> None:
@@ -150,6 +167,12 @@ class Sampling(Greedy):
     become likelier still, above 1 all more alike.  top_k: only so many of the likeliest are
     drawn from; all if None, and 1 is greedy.
     Raises DTypeError, ArgumentError.
+
+    >>> import minigrad as mg
+    >>> from minigrad.nn import seq2seq
+    >>> helper = seq2seq.Sampling(1, 2, temperature=0.5, generator=mg.manual_seed(0))
+    >>> helper.first(2).tolist()
+    [1, 1]
     """
 
     def __init__(

@@ -27,6 +27,12 @@ def sequence_loss(
     As TensorFlow's ``sequence_loss``.
     Raises ShapeError, DTypeError, ArgumentError, and IndexRangeError for a target that is no
     class.
+
+    >>> import minigrad as mg
+    >>> from minigrad.nn import seq2seq
+    >>> logits = mg.zeros(2, 3, 4)
+    >>> round(seq2seq.sequence_loss(logits, [[0, 1, 2], [3, 0, 0]], [3, 1]).item(), 3)
+    1.386
     """
     targets = id_matrix("sequence_loss", "targets", targets)
     if not isinstance(logits, Tensor):

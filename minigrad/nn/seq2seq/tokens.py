@@ -19,6 +19,10 @@ def decoder_inputs(targets: Any, go: int) -> np.ndarray:
 
     targets: (N, T) integers, each row a sequence with its EOS, padded; go: id of GO.
     Returns (N, T) int64.  Raises ShapeError, DTypeError, ArgumentError.
+
+    >>> from minigrad.nn import seq2seq
+    >>> seq2seq.decoder_inputs([[5, 6, 2], [7, 2, 0]], go=1).tolist()
+    [[1, 5, 6], [1, 7, 2]]
     """
     targets = id_matrix("decoder_inputs", "targets", targets)
     token("decoder_inputs", "go", go)
@@ -32,6 +36,10 @@ def lengths_to_eos(ids: Any, eos: int) -> np.ndarray:
     """Length of each row up to its first EOS, which counts; T for a row without one.
 
     ids: (N, T) integers.  Returns (N,) int64.  Raises ShapeError, DTypeError, ArgumentError.
+
+    >>> from minigrad.nn import seq2seq
+    >>> seq2seq.lengths_to_eos([[5, 6, 2], [7, 2, 0]], eos=2).tolist()
+    [3, 2]
     """
     ids = id_matrix("lengths_to_eos", "ids", ids)
     is_end = ids == token("lengths_to_eos", "eos", eos)
@@ -42,6 +50,10 @@ def sentences(ids: Any, eos: int) -> list[list[int]]:
     """The rows as lists of Python ints, each cut before its first EOS.
 
     ids: (N, T) integers.  Raises ShapeError, DTypeError, ArgumentError.
+
+    >>> from minigrad.nn import seq2seq
+    >>> seq2seq.sentences([[5, 6, 2], [7, 2, 0]], eos=2)
+    [[5, 6], [7]]
     """
     ids = id_matrix("sentences", "ids", ids)
     ends = lengths_to_eos(ids, eos)

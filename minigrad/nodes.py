@@ -64,19 +64,41 @@ class _GradMode:
 
 
 class no_grad(_GradMode):
-    """``with no_grad():`` ops are computed but not recorded (this thread only)."""
+    """``with no_grad():`` ops are computed but not recorded (this thread only).
+
+    >>> import minigrad as mg
+    >>> x = mg.ones(2, requires_grad=True)
+    >>> with mg.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
 
     _value = False
 
 
 class enable_grad(_GradMode):
-    """``with enable_grad():`` records again inside a ``no_grad`` block."""
+    """``with enable_grad():`` records again inside a ``no_grad`` block.
+
+    >>> import minigrad as mg
+    >>> x = mg.ones(2, requires_grad=True)
+    >>> with mg.no_grad():
+    ...     with mg.enable_grad():
+    ...         y = x * 2
+    >>> y.requires_grad
+    True
+    """
 
     _value = True
 
 
 def is_grad_enabled() -> bool:
-    """Whether ops on tensors that require a gradient are being recorded."""
+    """Whether ops on tensors that require a gradient are being recorded.
+
+    >>> import minigrad as mg
+    >>> mg.is_grad_enabled()
+    True
+    """
     return mode.grad
 
 
