@@ -7,10 +7,12 @@ paid only once (compiling, tracing, allocating) is the first call, and is report
 """
 
 import argparse
+import datetime
 import gc
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -124,15 +126,7 @@ def measure(
     first_calls: Mapping[str, float] | None = None,
     before_turn: Mapping[str, Callable[[], object]] | None = None,
 ) -> Report:
-    """Time every contender in turn and return the report.
-
-    contenders      name -> callable doing the work once; it returns when the work is finished.
-    rounds          turns each contender gets.
-    turn_seconds    a turn goes on until this much time has passed (at least MIN_CALLS calls).
-    warmup_seconds  each contender runs untimed for this long after its first call.
-    units_per_call  units of work in one call; the reported times are for one unit.
-    first_calls     name -> seconds of the first call, where the caller has already made it.
-    before_turn     name -> callable run, untimed, before that contender's turn (thread settings).
+    """Time every contender in turn and return the report; arguments as for take_turns.
 
     Raises ValueError when there is nobody to time, or less than one round.
     """
@@ -140,10 +134,38 @@ def measure(
         raise ValueError(
             f"measure: needs contenders and rounds >= 1, got {len(contenders)} and {rounds}"
         )
+    busy_before = busy_cores()
+    timings = take_turns(
+        contenders, rounds, turn_seconds, warmup_seconds, units_per_call, first_calls, before_turn
+    )
+    machine = machine_facts() | {"busy_cores": [busy_before, busy_cores()]}
+    return Report(timings, machine)
+
+
+def take_turns(
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    turn_seconds: float,
+    warmup_seconds: float,
+    units_per_call: int = 1,
+    first_calls: Mapping[str, float] | None = None,
+    before_turn: Mapping[str, Callable[[], object]] | None = None,
+    settle_calls: int = SETTLE_CALLS,
+    least_calls: int = MIN_CALLS,
+) -> list[Timing]:
+    """Time every contender, A B C A B C; the bare loop, without a look at the machine.
+
+    contenders      name -> callable doing the work once; it returns when the work is finished.
+    rounds          turns each contender gets.
+    turn_seconds    a turn goes on until this much time has passed (at least least_calls calls).
+    warmup_seconds  each contender runs untimed for this long after its first call.
+    units_per_call  units of work in one call; the reported times are for one unit.
+    first_calls     name -> seconds of the first call, where the caller has already made it.
+    before_turn     name -> callable run, untimed, before that contender's turn (thread settings).
+    settle_calls    untimed calls that open a turn.
+    """
     prepare = before_turn or {}
     clock = time.perf_counter
-    busy_before = busy_cores()
-
     firsts = dict(first_calls or {})
     for name, call in contenders.items():
         prepare.get(name, _nothing)()
@@ -163,26 +185,28 @@ def measure(
             for name, call in contenders.items():
                 gc.collect()  # nobody pays for another's garbage; within a turn it stays on
                 prepare.get(name, _nothing)()
-                times = _turn(call, turn_seconds)
+                times = one_turn(call, turn_seconds, settle_calls, least_calls)
                 turns[name].append(float(np.median(times)) / units_per_call * 1e6)
                 calls[name] += len(times)
     finally:
         gc.unfreeze()
-
-    machine = machine_facts() | {"busy_cores": [busy_before, busy_cores()]}
-    timings = [Timing(name, firsts[name], turns[name], calls[name]) for name in contenders]
-    return Report(timings, machine)
+    return [Timing(name, firsts[name], turns[name], calls[name]) for name in contenders]
 
 
-def _turn(call: Callable[[], object], seconds: float) -> list[float]:
-    """Seconds of each timed call of one turn."""
+def one_turn(
+    call: Callable[[], object],
+    seconds: float,
+    settle_calls: int = SETTLE_CALLS,
+    least_calls: int = MIN_CALLS,
+) -> list[float]:
+    """Seconds of each timed call of one turn; see take_turns."""
     clock = time.perf_counter
-    for _ in range(SETTLE_CALLS):
+    for _ in range(settle_calls):
         call()
     times: list[float] = []
     end = clock() + seconds
     stop = 0.0
-    while stop < end or len(times) < MIN_CALLS:
+    while stop < end or len(times) < least_calls:
         start = clock()
         call()
         stop = clock()
@@ -233,9 +257,11 @@ def limit_threads(threads: int) -> None:
 
 
 def machine_facts() -> dict[str, Any]:
-    """What a reader needs to judge the numbers: CPU, cores, versions, thread settings."""
+    """What a reader needs to judge the numbers: date, commit, CPU, cores, versions, threads."""
     settings = (*THREAD_VARIABLES, "XLA_FLAGS")
     facts: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
@@ -257,6 +283,19 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Commit of the source tree that this file is in, with a + if something is not committed."""
+    here = Path(__file__).parent
+    try:
+        found = [
+            subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True)
+            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno"))
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found[0].stdout.strip() + "+" * bool(found[1].stdout.strip())
 
 
 def _version(package: str) -> str:

@@ -7,6 +7,7 @@ a global norm of 1.25, SGD at rate 10. (h, c) is carried from window to window, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -108,24 +109,29 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Step:
     return captured_step if captured else step
 
 
-def pytorch_step(weights: Weights) -> Step:
-    """PyTorch eager: nn.LSTM (oneDNN's fused layer), one-hot by table look-up, fused SGD."""
+def pytorch_step(weights: Weights, compiled: bool = False) -> Step:
+    """PyTorch: nn.LSTM (oneDNN's fused layer), one-hot by table look-up, fused SGD."""
     import torch
     from torch import nn
     from torch.nn.functional import cross_entropy
 
     one_hot = nn.Embedding.from_pretrained(torch.eye(V), freeze=True)
-    lstm = tools.torch_lstm([(weights["w_x"], weights["w_h"], weights["b_gates"])], forget_bias=0.0)
+    layers = [(weights["w_x"], weights["w_h"], weights["b_gates"])]
+    lstm = tools.torch_lstm(layers, forget_bias=0.0, written_out=compiled)
     head = tools.torch_linear(weights["w"], weights["b"])
     parameters = [p for p in (*lstm.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE, fused=True)
     state = (torch.zeros(1, N, H), torch.zeros(1, N, H))
 
+    def loss_of(ids: torch.Tensor, state: Any) -> Any:
+        outputs, state = lstm(one_hot(ids[:-1]), state)
+        return cross_entropy(head(outputs.view(T * N, H)), ids[1:].view(T * N)), state
+
+    forward = tools.torch_forward(loss_of, compiled)
+
     def step(window: np.ndarray) -> torch.Tensor:
         nonlocal state
-        ids = torch.from_numpy(window)
-        outputs, (h, c) = lstm(one_hot(ids[:-1]), state)
-        loss = cross_entropy(head(outputs.view(T * N, H)), ids[1:].view(T * N))
+        loss, (h, c) = forward(torch.from_numpy(window), state)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, MAX_NORM)
@@ -175,4 +181,9 @@ def jax_step(weights: Weights) -> Step:
     return step
 
 
-MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}
+MAKERS = {
+    "minigrad": minigrad_step,
+    "PyTorch eager": pytorch_step,
+    "PyTorch compiled": functools.partial(pytorch_step, compiled=True),
+    "JAX jit": jax_step,
+}

@@ -5,6 +5,7 @@ The step: all 300 points, 1 -> 10 relu -> 1, the mean squared error, backward, S
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,8 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     return step
 
 
-def pytorch_step(weights: Weights) -> Any:
-    """PyTorch eager: two linear layers, fused SGD."""
+def pytorch_step(weights: Weights, compiled: bool = False) -> Any:
+    """PyTorch: two linear layers, fused SGD."""
     import torch
     from torch.nn.functional import mse_loss
 
@@ -74,8 +75,13 @@ def pytorch_step(weights: Weights) -> Any:
     parameters = [*hidden.parameters(), *output.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=RATE, fused=True)
 
+    def loss_of(x: Any, y: Any) -> Any:
+        return mse_loss(output(torch.relu(hidden(x))), y)
+
+    forward = tools.torch_forward(loss_of, compiled)
+
     def step(x: np.ndarray, y: np.ndarray) -> Any:
-        loss = mse_loss(output(torch.relu(hidden(torch.from_numpy(x)))), torch.from_numpy(y))
+        loss = forward(torch.from_numpy(x), torch.from_numpy(y))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -108,4 +114,9 @@ def jax_step(weights: Weights) -> Any:
     return step
 
 
-MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}
+MAKERS = {
+    "minigrad": minigrad_step,
+    "PyTorch eager": pytorch_step,
+    "PyTorch compiled": functools.partial(pytorch_step, compiled=True),
+    "JAX jit": jax_step,
+}

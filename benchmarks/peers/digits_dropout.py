@@ -7,6 +7,7 @@ model's best setting), because those to 16 amplify rounding until the losses no 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,8 @@ def minigrad_step(weights: Weights, dropout: float = 0.0, captured: bool = False
     return step
 
 
-def pytorch_step(weights: Weights, dropout: float = 0.0) -> Any:
-    """PyTorch eager: two linear layers, fused SGD."""
+def pytorch_step(weights: Weights, dropout: float = 0.0, compiled: bool = False) -> Any:
+    """PyTorch: two linear layers, fused SGD."""
     import torch
     from torch.nn.functional import cross_entropy
     from torch.nn.functional import dropout as drop
@@ -78,9 +79,14 @@ def pytorch_step(weights: Weights, dropout: float = 0.0) -> Any:
     l2 = tools.torch_linear(weights["w2"], weights["b2"])
     optimizer = torch.optim.SGD([*l1.parameters(), *l2.parameters()], lr=RATE, fused=True)
 
+    def loss_of(x: Any, labels: Any) -> Any:
+        hidden = torch.tanh(drop(l1(x), dropout))
+        return cross_entropy(drop(l2(hidden), dropout), labels)
+
+    forward = tools.torch_forward(loss_of, compiled)
+
     def step(x: np.ndarray, labels: np.ndarray) -> Any:
-        hidden = torch.tanh(drop(l1(torch.from_numpy(x)), dropout))
-        loss = cross_entropy(drop(l2(hidden), dropout), torch.from_numpy(labels))
+        loss = forward(torch.from_numpy(x), torch.from_numpy(labels))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -123,4 +129,9 @@ def jax_step(weights: Weights, dropout: float = 0.0) -> Any:
     return step
 
 
-MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}
+MAKERS = {
+    "minigrad": minigrad_step,
+    "PyTorch eager": pytorch_step,
+    "PyTorch compiled": functools.partial(pytorch_step, compiled=True),
+    "JAX jit": jax_step,
+}

@@ -1,153 +1,236 @@
-"""Check that the contenders of a case do the same work, time them in turn, print the table."""
+"""Check that the contenders of a case do the same work, time them in turn, measure their memory."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import itertools
-import os
+import importlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import timing
+from benchmarks import timing, worker
+from benchmarks.worker import Missing, TooSlow, Worker, WorkerError
 
-Weights = dict[str, np.ndarray]
-Step = Callable[..., Any]  # arrays of a batch -> loss
+from .contenders import Contender, find
 
-SEED = 4
-BATCHES = 200
-CHECKED_STEPS, TOLERANCE = 5, 1e-4
+TARGET = f"{__package__}.work:Work"
+TOLERANCE = 1e-4
+REFERENCE = "minigrad"  # whose losses the others must have
+TURN_SECONDS = 0.06
+TURN_LIMIT = 60.0  # seconds that one turn may take
+BREATH = 0.02  # seconds between turns: threads that look out for more work give up
+SLOW = 20  # a contender so many times slower than the fastest takes part in few rounds
+FEW_ROUNDS = 3
+# Where Numba, Inductor and tinygrad (a file) keep what they have compiled.
+CACHES = ("NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CACHEDB")
+BUSY = 0.05  # share of a core that a worker may use while it waits
 
 
-def prepare_jax(threads: int | None) -> None:
-    """Set XLA up before JAX is imported: 512-bit vectors, ``threads`` threads (None: all).
+@dataclass
+class Entry:
+    """What is known of one contender; times in seconds, turns in microseconds for a step."""
 
-    XLA has its vectors at half their width unless it is asked, and its thread pool costs a
-    small step more than it gains (both measured).  What the environment says stays.
+    contender: Contender
+    worker: Worker | None = None
+    losses: list[float] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    turns: list[float] = field(default_factory=list)
+    calls: int = 0
+    memory: dict[str, float] | None = None
+    reason: str | None = None  # why it is left out
+
+    def leave(self, reason: str) -> None:
+        """Take no further part."""
+        self.reason = reason
+        if self.worker is not None:
+            self.worker.close()
+        self.worker = None
+
+
+def disagreement(losses: Sequence[float], expected: Sequence[float]) -> str | None:
+    """Where two lists of losses differ by more than TOLERANCE, relative; None if nowhere.
+
+    One that read other data or updated differently is seen from the second loss on.
     """
-    if threads is not None:
-        os.environ.setdefault("PJRT_NPROC", str(threads))
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_prefer_vector_width" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_prefer_vector_width=512".strip()
+    for k, (value, other) in enumerate(zip(losses, expected, strict=True)):
+        if not abs(value - other) <= TOLERANCE * abs(other):
+            return f"loss {value:.7g} against {other:.7g} at step {k + 1}"
+    return None
 
 
-def torch_threads(threads: int) -> Callable[[], None]:
-    """A call that sets PyTorch's number of threads; does nothing where PyTorch is missing."""
-
-    def set_threads() -> None:
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(threads)
-
-    return set_threads
+def open_worker(case_name: str, contender: Contender, threads: int, limit: float) -> Worker:
+    """A worker for one contender; raises Missing, TooSlow or WorkerError."""
+    arguments = {"case": case_name, "contender": contender.name, "threads": threads}
+    return Worker(TARGET, arguments, contender.environment, limit)
 
 
-def contenders(case: ModuleType, threads: int) -> dict[str, tuple[Any, Callable[[], None] | None]]:
-    """Name -> maker of the step, and what to do before each of its turns."""
-    found: dict[str, tuple[Any, Callable[[], None] | None]] = {}
-    for name, maker in case.MAKERS.items():
-        if name.startswith("PyTorch"):
-            for count in sorted({1, threads}):
-                title = f"{name}, {count} thread{'s' * (count > 1)}"
-                found[title] = (maker, torch_threads(count))
-        else:
-            found[name] = (maker, None)
-            if "captured" in inspect.signature(maker).parameters:
-                found[f"{name}, captured"] = (functools.partial(maker, captured=True), None)
-    return found
+def without_caches(contender: Contender, folder: str) -> Contender:
+    """The contender with empty caches of its own in `folder`: everything is compiled anew."""
+    own = Path(folder) / contender.name.replace(" ", "_").replace(",", "")
+    own.mkdir(parents=True, exist_ok=True)
+    places = {variable: str(own / variable) for variable in CACHES}
+    return replace(contender, environment={**contender.environment, **places})
 
 
-def make_steps(makers: Mapping[str, Any], weights: Weights, **options: Any) -> dict[str, Step]:
-    """The step of every contender whose library is there; the missing ones are named on stdout."""
-    steps = {}
-    for name, (maker, _) in makers.items():
-        try:
-            steps[name] = maker({k: v.copy() for k, v in weights.items()}, **options)
-        except ImportError as error:
-            print(f"skipped: {name} ({error})")
-    return steps
-
-
-def check_agreement(steps: Mapping[str, Step], batches: Sequence[Any]) -> dict[str, float]:
-    """Run CHECKED_STEPS training steps of each contender; the losses must be the same.
-
-    One that read other data or updated differently is seen from the second loss on.  Returns
-    the seconds of each first step, which compiles.  Raises ValueError naming the contenders,
-    the step and the two losses when they differ by more than TOLERANCE, relative.
-    """
-    first_steps, losses = {}, {}
-    for name, step in steps.items():
-        start = time.perf_counter()
-        losses[name] = [float(step(*batches[0]))]
-        first_steps[name] = time.perf_counter() - start
-        losses[name] += [float(step(*batch)) for batch in batches[1:CHECKED_STEPS]]
-    reference = next(iter(losses))
-    for name, values in losses.items():
-        for k, (value, expected) in enumerate(zip(values, losses[reference], strict=True)):
-            if not abs(value - expected) <= TOLERANCE * abs(expected):
-                raise ValueError(
-                    f"{name} does not do the same work as {reference}: loss {value:.7g} "
-                    f"against {expected:.7g} at step {k + 1}"
-                )
-    return first_steps
-
-
-def cycling(step: Step, batches: Sequence[Any]) -> Callable[[], Any]:
-    """`step` as a call without arguments that goes on through the batches, round and round."""
-    following = itertools.cycle(batches)
-    return lambda: step(*next(following))
-
-
-def run(case: ModuleType, name: str, options: Any) -> tuple[int, dict[str, Any]]:
-    """Check, time, print the table of one case.
-
-    Returns 0 and what was measured; or 2 when there is nobody to time or the contenders do
-    not do the same work.
-    """
-    prepare_jax(options.threads or case.JAX_THREADS)
-    rng = np.random.default_rng(SEED)
-    weights, batches = case.draw_weights(rng), case.draw_batches(rng, BATCHES)
-    makers = contenders(case, options.threads or timing.usable_cores())
-    checked = make_steps(makers, weights)
-    if not checked:
-        print(f"{name}: none of the contenders can be imported", file=sys.stderr)
-        return 2, {}
+def begin(case_name: str, entry: Entry, threads: int, limit: float) -> None:
+    """Start the worker of a contender and let it take its first steps."""
+    started = time.monotonic()
     try:
-        first_steps = check_agreement(checked, batches)
-        steep = getattr(case, "steepened", None)  # weights whose gradients are clipped
-        if steep is not None:
-            check_agreement(make_steps(makers, steep(weights)), batches)
-    except ValueError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2, {}
-    settings = getattr(case, "TIMED_WITH", {})  # dropout, which is off in the check
-    steps = make_steps(makers, weights, **settings) if settings else checked
-    print(f"{name}: same losses (relative {TOLERANCE:g}) for {CHECKED_STEPS} steps")
+        entry.worker = open_worker(case_name, entry.contender, threads, limit)
+        checked = entry.worker.ask("check", limit)
+    except Missing as error:
+        entry.leave(f"missing: {error}")
+    except TooSlow as error:
+        entry.leave(f"too slow: {error}")
+    except WorkerError as error:
+        entry.leave(f"failed: {error}")
+    else:
+        entry.losses, entry.seconds = checked["losses"], checked["seconds"]
+        entry.seconds["all"] = time.monotonic() - started
 
-    calls = {who: cycling(step, batches[CHECKED_STEPS:]) for who, step in steps.items()}
-    report = timing.measure(
-        calls,
-        rounds=options.rounds,
-        first_calls=first_steps,
-        before_turn={who: makers[who][1] for who in steps if makers[who][1] is not None},
-        turn_seconds=getattr(case, "TURN_SECONDS", 0.06),
-    )
-    final = {who: float(call()) for who, call in calls.items()}
-    if not np.isfinite(list(final.values())).all():
-        print(f"{name}: the training that was timed diverged: {final}", file=sys.stderr)
+
+def check(entries: Sequence[Entry]) -> bool:
+    """Leave out who has other losses than the first; returns whether all had the same."""
+    present = [entry for entry in entries if entry.worker is not None]
+    same = True
+    for entry in present[1:]:
+        difference = disagreement(entry.losses, present[0].losses)
+        if difference is not None:
+            same = False
+            entry.leave(f"other work than {present[0].contender.name}: {difference}")
+    return same
+
+
+def take_turns(entries: Sequence[Entry], rounds: int, seconds: float) -> None:
+    """Time the workers, A B C A B C; who is far behind after some rounds rests for the others."""
+    for k in range(rounds):
+        if k >= FEW_ROUNDS:
+            best = min(np.median(e.turns) for e in entries if e.worker is not None)
+        for entry in entries:
+            if entry.worker is None or (k >= FEW_ROUNDS and np.median(entry.turns) > SLOW * best):
+                continue
+            time.sleep(BREATH)
+            try:
+                middle, calls = entry.worker.ask("turn", TURN_LIMIT, seconds=seconds)
+            except WorkerError as error:
+                entry.leave(f"in round {k + 1}: {error}")
+                continue
+            entry.turns.append(middle * 1e6)
+            entry.calls += calls
+
+
+def measure_memory(case_name: str, entry: Entry, threads: int, limit: float) -> None:
+    """Peak memory of some steps in a process that does nothing else."""
+    try:
+        with open_worker(case_name, entry.contender, threads, limit) as fresh:
+            entry.memory = fresh.ask("memory", limit)
+    except WorkerError as error:
+        print(f"memory of {entry.contender.name}: {error}", file=sys.stderr)
+
+
+def ratio(entry: Entry, reference: Entry) -> tuple[float, float, float]:
+    """Quartiles over the rounds both took part in of the times' ratio, round by round."""
+    rounds = min(len(entry.turns), len(reference.turns))
+    return timing.quartiles(np.divide(entry.turns[:rounds], reference.turns[:rounds]))
+
+
+def best_peer(entries: Sequence[Entry]) -> Entry:
+    """The fastest that is not minigrad; of minigrad if there is no other."""
+    timed = [entry for entry in entries if entry.turns]
+    peers = [entry for entry in timed if entry.contender.library != "minigrad"]
+    return min(peers or timed, key=lambda entry: timing.quartiles(entry.turns)[1])
+
+
+def run(name: str, options: Any) -> tuple[int, dict[str, Any]]:
+    """Check, time and measure one case.
+
+    Returns 0 and what was measured; 2 if a contender fails or does other work than the first, or
+    there is nobody to time.  Those that are missing or too slow are named.
+    """
+    case = importlib.import_module(f"{__package__}.{name}")
+    threads = options.threads or timing.usable_cores()
+    chosen, caches = options.contenders, options.caches
+    entries = [
+        Entry(contender if caches is None else without_caches(contender, caches))
+        for title, contender in find(name, case, threads).items()
+        if not chosen or any(part in title for part in chosen)
+    ]
+    busy = timing.busy_cores()
+    code = 0
+    try:
+        for entry in entries:
+            begin(name, entry, threads, options.limit)
+        if not check(entries):
+            code = 2
+        for entry in entries:
+            if entry.worker is not None:
+                try:
+                    entry.worker.ask("warm_up", options.limit, seconds=0.5)
+                except WorkerError as error:
+                    entry.leave(f"failed: {error}")
+        there = {e.contender.name: e.worker for e in entries if e.worker is not None}
+        if not there:
+            print(f"{name}: none of the contenders can be timed", file=sys.stderr)
+            return 2, {}
+        waiting = worker.idle_share(there)
+        for who, share in waiting.items():
+            if share > BUSY:
+                print(f"{name}: {who} uses {share:.0%} of a core while it waits", file=sys.stderr)
+        take_turns(entries, options.rounds, getattr(case, "TURN_SECONDS", TURN_SECONDS))
+        for entry in entries:
+            if entry.worker is not None:
+                loss = entry.worker.ask("last_loss", options.limit)
+                if not np.isfinite(loss):
+                    code = 2
+                    entry.leave(f"diverged: loss {loss}")
+    finally:
+        for entry in entries:
+            if entry.worker is not None:
+                entry.worker.close()
+    timed = [entry for entry in entries if entry.turns and entry.reason is None]
+    if not timed:
         return 2, {}
-    peers = [who for who in steps if not who.startswith("minigrad")]
-    reference = report.fastest(peers or list(steps))
-    print(report.table(reference))
-    _, microseconds, _ = report[reference].quartiles
-    print(
-        f"matrix products of one step: {case.FLOPS:,} FLOPs; {reference} does "
-        f"{case.FLOPS / microseconds / 1e3:.1f} GFLOP/s of them\n",
-        flush=True,
-    )
-    return 0, {"flops": case.FLOPS, "final_losses": final} | report.as_dict(reference)
+    if options.memory:
+        for entry in timed:
+            measure_memory(name, entry, threads, options.limit)
+    busy = max(busy, timing.busy_cores())
+    if any((entry.reason or "").startswith(("failed", "in round")) for entry in entries):
+        code = 2
+    measured = as_dict(name, case.FLOPS, [e for e in entries if e.turns or e.reason], waiting, busy)
+    return code, measured
+
+
+def as_dict(
+    name: str, flops: int, entries: Sequence[Entry], waiting: Mapping[str, float], busy: float
+) -> dict[str, Any]:
+    """Everything that was measured of a case, for json; microseconds, seconds and megabytes."""
+    timed = [entry for entry in entries if entry.turns and entry.reason is None]
+    best = best_peer(timed)
+    rows = []
+    for entry in timed:
+        steady = timing.quartiles(entry.turns)
+        first = entry.seconds["first_step"]
+        rows.append({
+            "name": entry.contender.name,
+            "library": entry.contender.library,
+            "quartiles": steady,
+            "ratio": ratio(entry, best),
+            "turns": entry.turns,
+            "calls": entry.calls,
+            "import_seconds": entry.seconds["import"],
+            "build_seconds": entry.seconds["build"],
+            "first_step_seconds": first,
+            "compile_seconds": max(0.0, first - steady[1] * 1e-6),
+            "to_first_step_seconds": sum(
+                entry.seconds[part] for part in ("import", "build", "first_step")
+            ),
+            "memory": entry.memory,
+            "idle_share": waiting.get(entry.contender.name),
+        })  # fmt: skip
+    left = {entry.contender.name: entry.reason for entry in entries if entry.reason is not None}
+    return {"case": name, "flops": flops, "best_peer": best.contender.name, "contenders": rows,
+            "left_out": left, "busy_cores": busy}  # fmt: skip

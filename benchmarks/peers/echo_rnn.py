@@ -7,6 +7,7 @@ from window to window, detached.  Next to nothing is computed: what is timed is 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -74,12 +75,12 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     return captured_step if captured else step
 
 
-def pytorch_step(weights: Weights) -> Any:
-    """PyTorch eager: nn.RNN, fused Adagrad."""
+def pytorch_step(weights: Weights, compiled: bool = False) -> Any:
+    """PyTorch: nn.RNN, fused Adagrad."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    rnn = tools.torch_rnn(weights)
+    rnn = tools.torch_rnn(weights, written_out=compiled)
     head = tools.torch_linear(weights["w"], weights["b"])
     parameters = [p for p in (*rnn.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.Adagrad(
@@ -87,11 +88,15 @@ def pytorch_step(weights: Weights) -> Any:
     )
     state = torch.zeros(1, N, H)
 
+    def loss_of(bits: Any, echo: Any, state: Any) -> Any:
+        outputs, state = rnn(bits, state)
+        return cross_entropy(head(outputs.view(T * N, H)), echo.view(T * N)), state
+
+    forward = tools.torch_forward(loss_of, compiled)
+
     def step(bits: np.ndarray, echo: np.ndarray) -> Any:
         nonlocal state
-        outputs, state = rnn(torch.from_numpy(bits), state)
-        logits = head(outputs.view(T * N, H))
-        loss = cross_entropy(logits, torch.from_numpy(echo).view(T * N))
+        loss, state = forward(torch.from_numpy(bits), torch.from_numpy(echo), state)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -139,4 +144,9 @@ def jax_step(weights: Weights) -> Any:
     return step
 
 
-MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}
+MAKERS = {
+    "minigrad": minigrad_step,
+    "PyTorch eager": pytorch_step,
+    "PyTorch compiled": functools.partial(pytorch_step, compiled=True),
+    "JAX jit": jax_step,
+}

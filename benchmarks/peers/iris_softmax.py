@@ -6,6 +6,7 @@ The step: all 120 training flowers, 4 -> 3, softmax cross-entropy (once), backwa
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -58,16 +59,21 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     return step
 
 
-def pytorch_step(weights: Weights) -> Any:
-    """PyTorch eager: one linear layer, fused Adam."""
+def pytorch_step(weights: Weights, compiled: bool = False) -> Any:
+    """PyTorch: one linear layer, fused Adam."""
     import torch
     from torch.nn.functional import cross_entropy
 
     dense = tools.torch_linear(weights["w"], weights["b"])
     optimizer = torch.optim.Adam(dense.parameters(), lr=RATE, fused=True)
 
+    def loss_of(x: Any, labels: Any) -> Any:
+        return cross_entropy(dense(x), labels)
+
+    forward = tools.torch_forward(loss_of, compiled)
+
     def step(x: np.ndarray, labels: np.ndarray) -> Any:
-        loss = cross_entropy(dense(torch.from_numpy(x)), torch.from_numpy(labels))
+        loss = forward(torch.from_numpy(x), torch.from_numpy(labels))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -102,4 +108,9 @@ def jax_step(weights: Weights) -> Any:
     return step
 
 
-MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}
+MAKERS = {
+    "minigrad": minigrad_step,
+    "PyTorch eager": pytorch_step,
+    "PyTorch compiled": functools.partial(pytorch_step, compiled=True),
+    "JAX jit": jax_step,
+}

@@ -6,10 +6,12 @@ numbers learn; what is timed is the way to them.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
+from . import tools
 from .tools import Weights
 
 RATE = 0.5
@@ -54,15 +56,20 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     return step
 
 
-def pytorch_step(weights: Weights) -> Any:
-    """PyTorch eager: two scalar tensors, fused SGD."""
+def pytorch_step(weights: Weights, compiled: bool = False) -> Any:
+    """PyTorch: two scalar tensors, fused SGD."""
     import torch
 
     k, b = (torch.from_numpy(weights[name]).requires_grad_() for name in ("k", "b"))
     optimizer = torch.optim.SGD([k, b], lr=RATE, fused=True)
 
+    def loss_of(x: Any, y: Any) -> Any:
+        return torch.square(k * x + b - y)
+
+    forward = tools.torch_forward(loss_of, compiled)
+
     def step(x: np.ndarray, y: np.ndarray) -> Any:
-        loss = torch.square(k * torch.from_numpy(x) + b - torch.from_numpy(y))
+        loss = forward(torch.from_numpy(x), torch.from_numpy(y))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -94,4 +101,9 @@ def jax_step(weights: Weights) -> Any:
     return step
 
 
-MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}
+MAKERS = {
+    "minigrad": minigrad_step,
+    "PyTorch eager": pytorch_step,
+    "PyTorch compiled": functools.partial(pytorch_step, compiled=True),
+    "JAX jit": jax_step,
+}

@@ -7,6 +7,7 @@ rate 0.0001.  Without dropout, whose masks would have to be the same for all.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -91,8 +92,10 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     return step
 
 
-def pytorch_step(weights: Weights, channels_last: bool = False) -> Any:
-    """PyTorch eager, images as (N, C, H, W); fused Adam."""
+def pytorch_step(
+    weights: Weights, channels_last: bool = False, compiled: bool = False
+) -> Any:
+    """PyTorch, images as (N, C, H, W); fused Adam."""
     import torch
     from torch.nn import functional
 
@@ -116,25 +119,24 @@ def pytorch_step(weights: Weights, channels_last: bool = False) -> Any:
     # are gradients so small that it shows
     optimizer = torch.optim.Adam(every, lr=RATE, eps=2e-7, fused=True)
 
-    def step(images: np.ndarray, labels: np.ndarray) -> Any:
-        x = torch.from_numpy(images).permute(0, 3, 1, 2)
-        x = x.contiguous(memory_format=layout)
+    def loss_of(images: Any, labels: Any) -> Any:
+        x = images.permute(0, 3, 1, 2).contiguous(memory_format=layout)
         for w, b in (convolutions[:2], convolutions[2:]):
             x = functional.max_pool2d(functional.relu(functional.conv2d(x, w, b, padding=2)), 2)
         x = (x.permute(0, 2, 3, 1) if channels_last else x).flatten(1)
         logits = dense[1](functional.relu(dense[0](x)))
-        loss = functional.cross_entropy(logits, torch.from_numpy(labels))
+        return functional.cross_entropy(logits, labels)
+
+    forward = tools.torch_forward(loss_of, compiled)
+
+    def step(images: np.ndarray, labels: np.ndarray) -> Any:
+        loss = forward(torch.from_numpy(images), torch.from_numpy(labels))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         return loss.detach()
 
     return step
-
-
-def pytorch_channels_last_step(weights: Weights) -> Any:
-    """The same with images and kernels in memory as (N, H, W, C)."""
-    return pytorch_step(weights, channels_last=True)
 
 
 def jax_step(weights: Weights) -> Any:
@@ -178,6 +180,7 @@ def jax_step(weights: Weights) -> Any:
 MAKERS = {
     "minigrad": minigrad_step,
     "PyTorch eager": pytorch_step,
-    "PyTorch channels last": pytorch_channels_last_step,
+    "PyTorch channels last": functools.partial(pytorch_step, channels_last=True),
+    "PyTorch compiled": functools.partial(pytorch_step, channels_last=True, compiled=True),
     "JAX jit": jax_step,
 }

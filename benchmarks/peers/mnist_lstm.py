@@ -6,6 +6,7 @@ layer on the last output, the mean softmax cross-entropy, backward, Adam at rate
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -77,22 +78,26 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     return step
 
 
-def pytorch_step(weights: Weights) -> Any:
-    """PyTorch eager: nn.LSTM (oneDNN's fused layer), fused Adam."""
+def pytorch_step(weights: Weights, compiled: bool = False) -> Any:
+    """PyTorch: nn.LSTM (oneDNN's fused layer), fused Adam."""
     import torch
     from torch.nn.functional import cross_entropy
 
     dense_in = tools.torch_linear(weights["w_in"], weights["b_in"])
-    lstm = tools.torch_lstm(
-        [(weights["w_x"], weights["w_h"], weights["b_gates"])], forget_bias=1.0, batch_first=True
-    )
+    layers = [(weights["w_x"], weights["w_h"], weights["b_gates"])]
+    lstm = tools.torch_lstm(layers, 1.0, batch_first=True, written_out=compiled)
     dense_out = tools.torch_linear(weights["w_out"], weights["b_out"])
     every = (*dense_in.parameters(), *lstm.parameters(), *dense_out.parameters())
     optimizer = torch.optim.Adam([p for p in every if p.requires_grad], lr=RATE, fused=True)
 
+    def loss_of(images: Any, labels: Any) -> Any:
+        outputs, _ = lstm(dense_in(images))
+        return cross_entropy(dense_out(outputs[:, -1]), labels)
+
+    forward = tools.torch_forward(loss_of, compiled)
+
     def step(images: np.ndarray, labels: np.ndarray) -> Any:
-        outputs, _ = lstm(dense_in(torch.from_numpy(images)))
-        loss = cross_entropy(dense_out(outputs[:, -1]), torch.from_numpy(labels))
+        loss = forward(torch.from_numpy(images), torch.from_numpy(labels))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -134,4 +139,9 @@ def jax_step(weights: Weights) -> Any:
     return step
 
 
-MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}
+MAKERS = {
+    "minigrad": minigrad_step,
+    "PyTorch eager": pytorch_step,
+    "PyTorch compiled": functools.partial(pytorch_step, compiled=True),
+    "JAX jit": jax_step,
+}

@@ -8,6 +8,7 @@ and after each layer when it is timed; dropout is off when the losses are compar
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,8 @@ def minigrad_step(weights: Weights, dropout: float = 0.0, captured: bool = False
     return step
 
 
-def pytorch_step(weights: Weights, dropout: float = 0.0) -> Any:
-    """PyTorch eager: nn.LSTM of two layers (oneDNN's fused layer), fused SGD."""
+def pytorch_step(weights: Weights, dropout: float = 0.0, compiled: bool = False) -> Any:
+    """PyTorch: nn.LSTM of two layers (oneDNN's fused layer), fused SGD."""
     import torch
     from torch import nn
     from torch.nn.functional import cross_entropy
@@ -98,19 +99,23 @@ def pytorch_step(weights: Weights, dropout: float = 0.0) -> Any:
 
     embedding = nn.Embedding.from_pretrained(torch.from_numpy(weights["table"]), freeze=False)
     layers = [(weights[f"w_x{k}"], weights[f"w_h{k}"], weights[f"b{k}"]) for k in range(L)]
-    lstm = tools.torch_lstm(layers, forget_bias=1.0, dropout=dropout)
+    lstm = tools.torch_lstm(layers, 1.0, dropout=dropout, written_out=compiled)
     dense = tools.torch_linear(weights["w"], weights["b"])
     every = (*embedding.parameters(), *lstm.parameters(), *dense.parameters())
     parameters = [p for p in every if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=RATE, fused=True)
     state = (torch.zeros(L, N, H), torch.zeros(L, N, H))
 
+    def loss_of(inputs: Any, targets: Any, state: Any) -> Any:
+        outputs, state = lstm(drop(embedding(inputs), dropout), state)
+        logits = dense(drop(outputs, dropout)).view(T * N, V)
+        return cross_entropy(logits, targets.reshape(-1), reduction="sum") / N, state
+
+    forward = tools.torch_forward(loss_of, compiled)
+
     def step(inputs: np.ndarray, targets: np.ndarray) -> Any:
         nonlocal state
-        values = drop(embedding(torch.from_numpy(inputs)), dropout)
-        outputs, (h, c) = lstm(values, state)
-        logits = dense(drop(outputs, dropout)).view(T * N, V)
-        loss = cross_entropy(logits, torch.from_numpy(targets).reshape(-1), reduction="sum") / N
+        loss, (h, c) = forward(torch.from_numpy(inputs), torch.from_numpy(targets), state)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, MAX_NORM)
@@ -166,4 +171,9 @@ def jax_step(weights: Weights, dropout: float = 0.0) -> Any:
     return step
 
 
-MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}
+MAKERS = {
+    "minigrad": minigrad_step,
+    "PyTorch eager": pytorch_step,
+    "PyTorch compiled": functools.partial(pytorch_step, compiled=True),
+    "JAX jit": jax_step,
+}

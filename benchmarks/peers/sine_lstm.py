@@ -6,6 +6,7 @@ linear layer on the last output, the mean squared error, backward, Adagrad at ra
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -72,22 +73,27 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     return step
 
 
-def pytorch_step(weights: Weights) -> Any:
-    """PyTorch eager: nn.LSTM of two layers (oneDNN's fused layer), fused Adagrad."""
+def pytorch_step(weights: Weights, compiled: bool = False) -> Any:
+    """PyTorch: nn.LSTM of two layers (oneDNN's fused layer), fused Adagrad."""
     import torch
     from torch.nn.functional import mse_loss
 
     layers = [(weights[f"w_x{k}"], weights[f"w_h{k}"], weights[f"b{k}"]) for k in range(2)]
-    lstm = tools.torch_lstm(layers, forget_bias=1.0, batch_first=True)
+    lstm = tools.torch_lstm(layers, 1.0, batch_first=True, written_out=compiled)
     head = tools.torch_linear(weights["w"], weights["b"])
     parameters = [p for p in (*lstm.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.Adagrad(
         parameters, lr=RATE, initial_accumulator_value=FIRST_SUM, fused=True
     )
 
+    def loss_of(x: Any, y: Any) -> Any:
+        outputs, _ = lstm(x)
+        return mse_loss(head(outputs[:, -1]), y)
+
+    forward = tools.torch_forward(loss_of, compiled)
+
     def step(x: np.ndarray, y: np.ndarray) -> Any:
-        outputs, _ = lstm(torch.from_numpy(x))
-        loss = mse_loss(head(outputs[:, -1]), torch.from_numpy(y))
+        loss = forward(torch.from_numpy(x), torch.from_numpy(y))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -126,4 +132,9 @@ def jax_step(weights: Weights) -> Any:
     return step
 
 
-MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}
+MAKERS = {
+    "minigrad": minigrad_step,
+    "PyTorch eager": pytorch_step,
+    "PyTorch compiled": functools.partial(pytorch_step, compiled=True),
+    "JAX jit": jax_step,
+}

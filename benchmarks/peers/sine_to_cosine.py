@@ -7,6 +7,7 @@ to window, detached.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -76,21 +77,26 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     return captured_step if captured else step
 
 
-def pytorch_step(weights: Weights) -> Any:
-    """PyTorch eager: nn.RNN, fused Adam."""
+def pytorch_step(weights: Weights, compiled: bool = False) -> Any:
+    """PyTorch: nn.RNN, fused Adam."""
     import torch
     from torch.nn.functional import mse_loss
 
-    rnn = tools.torch_rnn(weights, batch_first=True)
+    rnn = tools.torch_rnn(weights, batch_first=True, written_out=compiled)
     head = tools.torch_linear(weights["w"], weights["b"])
     parameters = [p for p in (*rnn.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=RATE, fused=True)
     state = torch.zeros(1, N, H)
 
+    def loss_of(x: Any, y: Any, state: Any) -> Any:
+        outputs, state = rnn(x, state)
+        return mse_loss(head(outputs), y), state
+
+    forward = tools.torch_forward(loss_of, compiled)
+
     def step(x: np.ndarray, y: np.ndarray) -> Any:
         nonlocal state
-        outputs, state = rnn(torch.from_numpy(x), state)
-        loss = mse_loss(head(outputs), torch.from_numpy(y))
+        loss, state = forward(torch.from_numpy(x), torch.from_numpy(y), state)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -135,4 +141,9 @@ def jax_step(weights: Weights) -> Any:
     return step
 
 
-MAKERS = {"minigrad": minigrad_step, "PyTorch eager": pytorch_step, "JAX jit": jax_step}
+MAKERS = {
+    "minigrad": minigrad_step,
+    "PyTorch eager": pytorch_step,
+    "PyTorch compiled": functools.partial(pytorch_step, compiled=True),
+    "JAX jit": jax_step,
+}

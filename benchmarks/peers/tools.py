@@ -38,8 +38,18 @@ def torch_linear(weight: np.ndarray, bias: np.ndarray) -> Any:
     return layer
 
 
-def torch_rnn(weights: Weights, batch_first: bool = False) -> Any:
-    """nn.RNN with the weights w_x, w_h, b_h; the second of its two biases is frozen at zero."""
+def torch_forward(loss_of: Any, compiled: bool) -> Any:
+    """The function itself, or through torch.compile: Inductor's code, forward and backward."""
+    import torch
+
+    return torch.compile(loss_of, dynamic=False) if compiled else loss_of
+
+
+def torch_rnn(weights: Weights, batch_first: bool = False, written_out: bool = False) -> Any:
+    """nn.RNN with the weights w_x, w_h, b_h; the second of its two biases is frozen at zero.
+
+    written_out: a loop over time instead, which torch.compile can fuse.
+    """
     import torch
 
     rnn = torch.nn.RNN(*weights["w_x"].shape, batch_first=batch_first)
@@ -52,7 +62,19 @@ def torch_rnn(weights: Weights, batch_first: bool = False) -> Any:
         }
     )
     rnn.bias_hh_l0.requires_grad_(False)
-    return rnn
+    if not written_out:
+        return rnn
+    w_x, w_h, bias = rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0
+
+    def forward(x: Any, state: Any) -> Any:
+        x, outputs = x.transpose(0, 1) if batch_first else x, []
+        h, x_gates = state[0], torch.nn.functional.linear(x, w_x, bias)
+        for t in range(len(x)):
+            h = torch.tanh(x_gates[t] + h @ w_h.T)
+            outputs.append(h)
+        return torch.stack(outputs, dim=1 if batch_first else 0), h[None]
+
+    return _written_out(rnn, forward)
 
 
 def torch_lstm(
@@ -60,11 +82,13 @@ def torch_lstm(
     forget_bias: float,
     batch_first: bool = False,
     dropout: float = 0.0,
+    written_out: bool = False,
 ) -> Any:
     """nn.LSTM (oneDNN's fused layer) with the weights (w_x, w_h, bias) of our layers.
 
     Its gates come in the order i, f, g, o.  The second of its two biases is frozen and holds
-    the forget bias.
+    the forget bias.  written_out: a loop over time instead, which torch.compile can fuse; it
+    takes nn.LSTM for an operation that it does not look into.
     """
     import torch
 
@@ -88,7 +112,50 @@ def torch_lstm(
     for name, parameter in lstm.named_parameters():
         if name.startswith("bias_hh"):
             parameter.requires_grad_(False)
-    return lstm
+    return _written_out(lstm, _written_lstm(lstm)) if written_out else lstm
+
+
+def _written_out(layer: Any, forward: Any) -> Any:
+    """A module with the parameters of a layer, but this forward pass.
+
+    Dynamo knows PyTorch's own recurrent layers by their class, and does not look inside.
+    """
+    import torch
+
+    module = torch.nn.Module()
+    for name, parameter in layer.named_parameters():
+        module.register_parameter(name, parameter)
+    module.forward = forward
+    return module
+
+
+def _written_lstm(lstm: Any) -> Any:
+    """The forward pass of an nn.LSTM as a loop over layers and time."""
+    import torch
+    from torch.nn.functional import dropout, linear
+
+    weights = list(zip(*[iter(lstm.parameters())] * 4))  # of each layer: ih, hh, two biases
+    batch_first, hidden, chance = lstm.batch_first, lstm.hidden_size, lstm.dropout
+
+    def forward(x: Any, state: Any = None) -> Any:
+        x, last = x.transpose(0, 1) if batch_first else x, []
+        for k, (w_x, w_h, bias, second) in enumerate(weights):
+            zeros = x.new_zeros(x.shape[1], hidden)
+            h, c = (zeros, zeros) if state is None else (state[0][k], state[1][k])
+            x_gates, outputs = linear(x, w_x, bias + second), []
+            for t in range(len(x)):
+                i, f, g, o = (x_gates[t] + h @ w_h.T).chunk(4, dim=1)
+                c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+                h = torch.sigmoid(o) * torch.tanh(c)
+                outputs.append(h)
+            x = torch.stack(outputs)
+            if chance and k + 1 < len(weights):
+                x = dropout(x, chance)
+            last.append((h, c))
+        h, c = (torch.stack(parts) for parts in zip(*last))
+        return x.transpose(0, 1) if batch_first else x, (h, c)
+
+    return forward
 
 
 def jax_lstm(

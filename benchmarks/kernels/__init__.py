@@ -1,0 +1,1 @@
+"""Every kernel against its NumPy twin, and against what the machine can do."""
