@@ -4,7 +4,8 @@
 #                   (make run ARGS="--steps 500 --seed 1")
 #   make test       all tests (make test PYTEST_ARGS='-m "not slow"' leaves out the long ones)
 #   make lint       ruff, and mypy on minigrad/
-#   make bench      the benchmarks against PyTorch and JAX (downloads both)
+#   make docs       the site, in site/: lessons are run, links checked (DOCS_EXECUTE=false: not run)
+#   make bench      all benchmarks, and a page of them in runs/benchmarks (downloads the peers)
 #   make clean      remove .venv, caches and builds; runs/ stays
 
 PYTHON ?= python3
@@ -14,8 +15,9 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
+RESULTS := runs/benchmarks
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint docs bench clean
 
 run: $(VENV)/train.stamp
 	$(BIN)/python -m models.char_lm $(ARGS)
@@ -27,12 +29,20 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy minigrad
 
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/bench.stamp
+	mkdir -p $(RESULTS)
 	$(BIN)/python -m benchmarks.scalar
-	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.startup --json $(RESULTS)/startup.json
+	$(BIN)/python -m benchmarks.kernels --json $(RESULTS)/kernels.json
+	$(BIN)/python -m benchmarks.scaling --json $(RESULTS)/scaling.json
+	-$(BIN)/python -m benchmarks.peers --json $(RESULTS)/peers.json
+	$(BIN)/python -m benchmarks.report $(RESULTS) --out $(RESULTS)/RESULTS.md
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps are written last, so an interrupted installation starts again.
@@ -46,6 +56,10 @@ $(VENV)/train.stamp: $(VENV)/created.stamp $(METADATA)
 
 $(VENV)/dev.stamp: $(VENV)/created.stamp $(METADATA)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,train]'
+	touch $@ $(VENV)/train.stamp
+
+$(VENV)/docs.stamp: $(VENV)/created.stamp $(METADATA)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs,train]'
 	touch $@ $(VENV)/train.stamp
 
 $(VENV)/bench.stamp: $(VENV)/created.stamp $(METADATA)
