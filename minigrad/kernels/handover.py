@@ -132,6 +132,26 @@ def _next_call(board: Any, ticket: int) -> bool:
     return False
 
 
+@intrinsic
+def _call(typingctx: Any, kernel: Any, args: Any, start: Any, stop: Any) -> Any:
+    """kernel(*args, start, stop), by the address of what has been compiled for such arguments.
+
+    A call written in Python would have LLVM take the kernel apart and compile it once more.
+    """
+    types = (*args.types, nb.intp, nb.intp)
+    kernel.dispatcher.compile(types)
+    compiled = kernel.dispatcher.overloads[types]
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        _, unpacked, start, stop = values
+        operands = [builder.extract_value(unpacked, i) for i in range(len(args.types))]
+        return context.call_internal(
+            builder, compiled.fndesc, compiled.signature, [*operands, start, stop]
+        )
+
+    return compiled.signature.return_type(kernel, args, nb.intp, nb.intp), codegen
+
+
 def _kernel(*args: Any) -> None:
     """Stands for the kernel in the function below; each copy of that has its own."""
 
@@ -143,7 +163,7 @@ def _shared(
         _open_call(board, ticket)
     piece = _count(board, TAKEN, ticket, pieces)
     while piece >= 0:
-        _kernel(*args, piece * each, min((piece + 1) * each, rows))
+        _call(_kernel, args, piece * each, min((piece + 1) * each, rows))
         _count(board, FINISHED, ticket, pieces)
         piece = _count(board, TAKEN, ticket, pieces)
     if is_caller:
@@ -164,4 +184,13 @@ def shared(kernel: Any, name: str, compiled: Callable[[Any], Any]) -> Any:
     names = {**globals(), "_kernel": kernel}
     copy = types.FunctionType(_shared.__code__, names, f"{name}_shared")
     copy.__qualname__, copy.__module__ = copy.__name__, __name__
-    return compiled(copy)
+    runner = compiled(copy)
+    compile_runner = runner.compile
+
+    def compile_both(argtypes: Any) -> Any:
+        # What comes from the cache looks for the kernel's code: it has to be there by then.
+        kernel.compile((*argtypes[-1].types, nb.intp, nb.intp))
+        return compile_runner(argtypes)
+
+    runner.compile = compile_both
+    return runner
