@@ -43,40 +43,34 @@ _PACKED = 1 << 18  # bytes of panels that are packed at a time: a part of the L2
 @numba.njit(nogil=True)
 def _pass_over(
     a: Any, a_start: int, a_row: int, a_column: int, b: Any, b_start: int, packed: Any, few: bool,
-    shift: Any, last_shift: Any, c: Any, row: int, rows: int, begin: int, end: int, last: Any,
-    last_row: int, first: bool, depth: int, apart: int,
+    shift: Any, shifted: bool, last_shift: Any, c: Any, columns: int, row: int, rows: int,
+    begin: int, end: int, last: Any, last_row: int, first: bool, depth: int, apart: int,
 ) -> None:  # fmt: skip
     """Some rows of A over the panels of columns begin to end, one after another.
 
-    b_start: where in b the rows of the panels begin, if they are read there; packed: else the
-    panels, ``apart`` from one to the next; last: results of a ragged last panel; first: whether
-    nothing but the bias is there to be added to.
+    All arrays are flat.  b_start: where in b the rows of the panels begin, if they are read
+    there; packed: else the panels, ``apart`` from one to the next; columns: those of c; last:
+    results of a ragged last panel; first: whether nothing but the bias is there to be added to.
     """
-    step = tile.width(c.dtype)
-    columns = c.shape[1]
-    onto = not first or shift.size > 0
+    step = np.intp(tile.width(c.dtype))
+    onto = not first or shifted
     for p in range((end - begin + step - 1) // step):
         left = begin + p * step
-        c_start = row * columns + left
-        d, d_start, d_row = (shift, left, 0) if first else (c.ravel(), c_start, columns)
+        panel, panel_start, panel_row = packed, p * apart, step
+        out, out_start, out_row = c, row * columns + left, columns
+        d, d_start = shift, left
         if left + step > end:
-            d, d_start, d_row = last.ravel(), last_row * step, step
-            if first:
-                d, d_start, d_row = last_shift, 0, 0
-            tile.column_of_blocks(
-                a, a_start, packed, p * apart, last, last_row * step, a_row, a_column,
-                step, step, depth, rows, onto, d, d_start, d_row,
-            )  # fmt: skip
+            out, out_start, out_row = last, last_row * step, step
+            d, d_start = last_shift, 0
         elif few:
-            tile.column_of_blocks(
-                a, a_start, b, b_start + left, c, c_start, a_row, a_column,
-                columns, columns, depth, rows, onto, d, d_start, d_row,
-            )  # fmt: skip
-        else:
-            tile.column_of_blocks(
-                a, a_start, packed, p * apart, c, c_start, a_row, a_column,
-                step, columns, depth, rows, onto, d, d_start, d_row,
-            )  # fmt: skip
+            panel, panel_start, panel_row = b, b_start + left, columns
+        d_row = 0
+        if not first:
+            d, d_start, d_row = out, out_start, out_row
+        tile.column_of_blocks(
+            a, a_start, panel, panel_start, out, out_start, a_row, a_column, panel_row, out_row,
+            depth, rows, onto, d, d_start, d_row, end - left,
+        )  # fmt: skip
 
 
 @kernel(twin=matmul_twin, outputs=("c",), magnitude=_terms, pieces=4)
@@ -103,7 +97,7 @@ def matmul(
     packed = np.empty(max(count, 1) * apart, c.dtype)
     ragged = columns % step if left < right == columns else 0
     last = np.empty((rows, step if ragged else 0), c.dtype)
-    shift, last_shift = bias.copy(), np.zeros(step, c.dtype)  # of one type: bias may be read-only
+    shift, last_shift = tile.flat(bias), np.zeros(step, c.dtype)
     for j in range(ragged if bias.size else 0):
         last_shift[j] = bias[columns - ragged + j]
     side = np.empty((deep if a_turned else 0, _TOGETHER), c.dtype)
@@ -118,21 +112,18 @@ def matmul(
             )  # fmt: skip
             for i in range(0, rows, _TOGETHER):
                 several = min(_TOGETHER, rows - i)
+                source, a_start, a_row, a_column = tile.flat(a), (start + i) * depth + k, depth, 1
                 if a_turned:
                     for x in range(chunk):
-                        source, target = a[k + x, start + i : start + i + several], side[x]
-                        for y in range(source.size):
-                            target[y] = source[y]
-                    _pass_over(
-                        side, 0, 1, _TOGETHER, b, k * columns, packed, few, shift, last_shift, c,
-                        start + i, several, begin, end, last, i, k == 0, chunk, apart,
-                    )  # fmt: skip
-                else:
-                    _pass_over(
-                        a, (start + i) * depth + k, depth, 1, b, k * columns, packed, few, shift,
-                        last_shift, c, start + i, several, begin, end, last, i, k == 0, chunk,
-                        apart,
-                    )  # fmt: skip
+                        row, copy = a[k + x, start + i : start + i + several], side[x]
+                        for y in range(row.size):
+                            copy[y] = row[y]
+                    source, a_start, a_row, a_column = tile.flat(side), 0, 1, _TOGETHER
+                _pass_over(
+                    source, a_start, a_row, a_column, tile.flat(b), k * columns, packed, few,
+                    shift, bias.size > 0, last_shift, tile.flat(c), columns, start + i, several,
+                    begin, end, tile.flat(last), i, k == 0, chunk, apart,
+                )  # fmt: skip
     for i in range(rows if depth else 0):
         for j in range(ragged):
             c[start + i, columns - ragged + j] = last[i, j]

@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import loops, tile
+from . import loops, panels, tile
 from .registry import FASTMATH, kernel
 
 
@@ -85,12 +85,13 @@ def lstm_greedy(
 ) -> None:  # fmt: skip
     layers, hidden, rows = h.shape[0], h.shape[2], stop - start
     first = loops.pack_gates(w_first)
-    wide = first[0].shape[0] * first[0].shape[2]
-    above = np.empty((layers - 1, 4, first[0].shape[0], 2 * hidden, first[0].shape[2]), h.dtype)
+    count, step = first.shape[1], first.shape[3]
+    wide = count * step
+    above = np.empty((layers - 1, 4, count, 2 * hidden, step), h.dtype)
     for k in range(layers - 1):
         for g in range(4):
-            above[k, g] = tile.pack(w_above[k], g * hidden, hidden)
-    last = tile.pack(head, 0, head.shape[1])
+            above[k, g] = panels.pack(w_above[k], False, 0, 2 * hidden, g * hidden, hidden)
+    last = panels.pack(head, False, 0, hidden, 0, head.shape[1])
     z = np.empty((rows, wide), h.dtype)
     z_head = np.empty((rows, last.shape[0] * last.shape[2]), h.dtype)
     gates = np.empty((4, rows, hidden), h.dtype)

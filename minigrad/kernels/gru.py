@@ -18,7 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import loops, tile
+from . import loops, panels, tile
 from .registry import FASTMATH, kernel
 
 
@@ -127,31 +127,32 @@ def gru_forward(
     start: int, stop: int,
 ) -> None:  # fmt: skip
     rows, hidden = stop - start, w_h.shape[0]
-    panels = (
-        tile.pack(w_h, 0, hidden), tile.pack(w_h, hidden, hidden),
-        tile.pack(w_h, 2 * hidden, hidden),
-    )  # fmt: skip
-    z = np.empty((rows, panels[0].shape[0] * panels[0].shape[2]), w_h.dtype)
+    packed = (
+        panels.pack(w_h, False, 0, hidden, 0, hidden),
+        panels.pack(w_h, False, 0, hidden, hidden, hidden),
+        panels.pack(w_h, False, 0, hidden, 2 * hidden, hidden),
+    )
+    z = np.empty((rows, packed[0].shape[0] * packed[0].shape[2]), w_h.dtype)
     reset = np.empty((rows, hidden), w_h.dtype)
     for t in range(which.shape[0]):
         before, inputs = h[t, start:stop], which[t, start:stop]
         r, u, c = gates[t, 0, start:stop], gates[t, 1, start:stop], gates[t, 2, start:stop]
-        tile.product(before, panels[0], z)
+        tile.product(before, packed[0], z)
         loops.add_inputs(x_gates, inputs, bias, 0, z, r)
-        tile.product(before, panels[1], z)
+        tile.product(before, packed[1], z)
         loops.add_inputs(x_gates, inputs, bias, hidden, z, u)
         loops.sigmoid_all(r.ravel())
         loops.sigmoid_all(u.ravel())
         if bias_h.size:
             q = gates[t, 3, start:stop]
-            tile.product(before, panels[2], z)
+            tile.product(before, packed[2], z)
             for n in range(rows):
                 _sum_of(z[n], bias_h, q[n])
             _product_of(r.ravel(), q.ravel(), reset.ravel())
             loops.add_inputs(x_gates, inputs, bias, 2 * hidden, reset, c)
         else:
             _product_of(r.ravel(), before.ravel(), reset.ravel())
-            tile.product(reset, panels[2], z)
+            tile.product(reset, packed[2], z)
             loops.add_inputs(x_gates, inputs, bias, 2 * hidden, z, c)
         loops.tanh_all(c.ravel())
         for n in range(start, stop):
@@ -187,12 +188,12 @@ def gru_backward(
     start: int, stop: int,
 ) -> None:  # fmt: skip
     rows, hidden = stop - start, w_h.shape[0]
-    panels = (
-        tile.pack(w_h[:, :hidden].T, 0, hidden),
-        tile.pack(w_h[:, hidden : 2 * hidden].T, 0, hidden),
-        tile.pack(w_h[:, 2 * hidden :].T, 0, hidden),
+    turned = (
+        panels.pack(w_h, True, 0, hidden, 0, hidden),
+        panels.pack(w_h, True, hidden, hidden, 0, hidden),
+        panels.pack(w_h, True, 2 * hidden, hidden, 0, hidden),
     )
-    back = np.empty((rows, panels[0].shape[0] * panels[0].shape[2]), w_h.dtype)
+    back = np.empty((rows, turned[0].shape[0] * turned[0].shape[2]), w_h.dtype)
     dz = np.empty((3, rows, hidden), w_h.dtype)
     dz_r, dz_u, dz_c = dz[0].ravel(), dz[1].ravel(), dz[2].ravel()
     side = np.empty((rows, hidden), w_h.dtype)  # what meets the product with W_c
@@ -212,11 +213,11 @@ def gru_backward(
         if gates.shape[1] == 4:
             _reset_gradient(dz_c, gates[t, 3, start:stop].ravel(), r, dz_r)
             _product_of(dz_c, r, side_all)
-            tile.product(side, panels[2], back)
+            tile.product(side, turned[2], back)
             for n in range(rows):
                 loops.copy(back[n], side[n])
         else:
-            tile.product(dz[2], panels[2], back)  # gradient of r * h
+            tile.product(dz[2], turned[2], back)  # gradient of r * h
             for n in range(rows):
                 loops.copy(back[n], side[n])
             _reset_gradient(side_all, before, r, dz_r)
@@ -224,7 +225,7 @@ def gru_backward(
         loops.times(u, dh_all)
         loops.add(side_all, dh_all)
         for g in range(2):
-            tile.product(dz[g], panels[g], back)
+            tile.product(dz[g], turned[g], back)
             for n in range(rows):
                 loops.add(back[n, :hidden], dh[start + n])
         for n in range(rows):  # from blocks to rows, as the products want them

@@ -18,7 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import loops, tile
+from . import loops, panels, tile
 from .registry import FASTMATH, kernel
 
 
@@ -180,15 +180,15 @@ def layer_norm_lstm_forward(
     c: Any, normal: Any, factor: Any, shown: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     rows, hidden = stop - start, w_h.shape[0]
-    panels = loops.pack_gates(w_h)
-    z = np.empty((rows, panels[0].shape[0] * panels[0].shape[2]), w_h.dtype)
+    gate_panels = loops.pack_gates(w_h)
+    z = np.empty((rows, gate_panels.shape[1] * gate_panels.shape[3]), w_h.dtype)
     no_bias = np.zeros(4 * hidden, w_h.dtype)
     gates = np.empty((4, rows, hidden), w_h.dtype)
     i, j, f, o = gates[0].ravel(), gates[1].ravel(), gates[2].ravel(), gates[3].ravel()
     for t in range(which.shape[0]):
         for g in range(4):
             here = normal[t, g, start:stop]
-            tile.product(h[t, start:stop], panels[g], z)
+            tile.product(h[t, start:stop], gate_panels[g], z)
             loops.add_inputs(x_gates, which[t, start:stop], no_bias, g * hidden, z, here)
             _normalise(here, epsilon, factor[t, g, start:stop])
             _scale_and_shift(here, gamma[g], beta[g], gates[g])
@@ -222,8 +222,8 @@ def layer_norm_lstm_backward(
     dh: Any, dc: Any, d_gates: Any, d_gamma: Any, d_beta: Any, flow: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     rows, hidden = stop - start, w_h.shape[0]
-    panels = tile.pack(w_h.T, 0, hidden)
-    back = np.empty((rows, panels.shape[0] * panels.shape[2]), w_h.dtype)
+    turned = panels.pack(w_h, True, 0, w_h.shape[1], 0, hidden)
+    back = np.empty((rows, turned.shape[0] * turned.shape[2]), w_h.dtype)
     gates = np.empty((4, rows, hidden), w_h.dtype)
     i, j, f, o = gates[0].ravel(), gates[1].ravel(), gates[2].ravel(), gates[3].ravel()
     dy = np.empty((4, rows, hidden), w_h.dtype)  # of the normalised gates
@@ -272,7 +272,7 @@ def layer_norm_lstm_backward(
             _add_product(dc[row], normal[t, 4, row], d_gamma[4, row])
             loops.add(dc[row], d_beta[4, row])
             loops.copy(d_raw[n], dc[row])
-        tile.product(d_gates[t, start:stop], panels, back)
+        tile.product(d_gates[t, start:stop], turned, back)
         for n in range(rows):
             if t < ends[start + n]:
                 loops.copy(back[n], dh[start + n])

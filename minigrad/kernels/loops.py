@@ -15,7 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import elementary, tile
+from . import elementary, panels, tile
 from .registry import FASTMATH
 
 
@@ -118,12 +118,17 @@ def add_inputs(x: Any, which: Any, bias: Any, first: int, z: Any, out: Any) -> N
 
 @numba.njit(nogil=True)
 def pack_gates(w: Any) -> Any:
-    """Panels of w (K, 4H) for each gate apart: four of (P, K, width)."""
-    hidden = w.shape[1] // 4
-    return (
-        tile.pack(w, 0, hidden), tile.pack(w, hidden, hidden),
-        tile.pack(w, 2 * hidden, hidden), tile.pack(w, 3 * hidden, hidden),
-    )  # fmt: skip
+    """Panels of w (K, 4H) for each gate apart: (4, P, K, width)."""
+    depth, hidden = w.shape[0], w.shape[1] // 4
+    step = tile.width(w.dtype)
+    count = (hidden + step - 1) // step
+    packed = np.empty((4, count, depth, step), w.dtype)
+    for g in range(4):
+        panels.pack_panels(
+            w, False, 0, depth, g * hidden, hidden, tile.flat(packed), g * count * depth * step,
+            depth * step,
+        )  # fmt: skip
+    return packed
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")

@@ -21,7 +21,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import loops, tile
+from . import loops, panels, tile
 from .registry import FASTMATH, kernel
 
 
@@ -156,16 +156,16 @@ def lstm_forward(
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
     steps = which.shape[0]
-    panels = loops.pack_gates(w_h)
+    gate_panels = loops.pack_gates(w_h)
     block = loops.rows_together(ends, steps, start, stop)
-    space = np.empty((block, panels[0].shape[0] * panels[0].shape[2]), w_h.dtype)
+    space = np.empty((block, gate_panels.shape[1] * gate_panels.shape[3]), w_h.dtype)
     for first in range(start, stop, block):
         last = min(first + block, stop)
         for t in range(steps):
             live = loops.running(ends, t, first, last)  # the rows behind have all ended
             z = space[: live - first]
             for g in range(4):
-                tile.product(h[t, first:live], panels[g], z)
+                tile.product(h[t, first:live], gate_panels[g], z)
                 loops.add_inputs(
                     x_gates, which[t, first:live], bias, g * hidden, z, gates[t, g, first:live]
                 )
@@ -179,9 +179,9 @@ def lstm_backward(
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
     steps = gates.shape[0]
-    panels = tile.pack(w_h.T, 0, hidden)
+    turned = panels.pack(w_h, True, 0, w_h.shape[1], 0, hidden)
     block = loops.rows_together(ends, steps, start, stop)
-    space = np.empty((block, panels.shape[0] * panels.shape[2]), w_h.dtype)
+    space = np.empty((block, turned.shape[0] * turned.shape[2]), w_h.dtype)
     dz = np.empty((4, block * hidden), w_h.dtype)
     tanh_of_c = np.empty(block * hidden, w_h.dtype)
     for first in range(start, stop, block):
@@ -198,7 +198,7 @@ def lstm_backward(
                         d_gates[t, first + n, g * hidden : (g + 1) * hidden],
                     )
             d_gates[t, live:last] = 0
-            tile.product(d_gates[t, first:live], panels, back)
+            tile.product(d_gates[t, first:live], turned, back)
             for n in range(rows):
                 if t < ends[first + n]:
                     loops.copy(back[n], dh[first + n])

@@ -108,17 +108,6 @@ def _pack(w_x: Any, w_h: Any) -> Any:
     return packed.reshape(count, depth, step)
 
 
-@numba.njit(nogil=True)
-def _pack_turned(w: Any) -> Any:
-    """Panels of the transpose of w (K, 4H), (panels, 4H, width)."""
-    depth = w.shape[1]
-    step = tile.width(w.dtype)
-    count = (w.shape[0] + step - 1) // step
-    packed = np.empty(count * depth * step, w.dtype)
-    panels.pack_panels(w, True, 0, depth, 0, w.shape[0], packed, 0, depth * step)
-    return packed.reshape(count, depth, step)
-
-
 @kernel(twin=lstm_layer_forward_twin, outputs=("h", "c", "gates"), fastmath=FASTMATH)
 def lstm_layer_forward(
     x: Any, ends: Any, bias: Any, w_x: Any, w_h: Any, h: Any, c: Any, gates: Any, start: int,
@@ -163,13 +152,14 @@ def _add_share(
             loops.copy(space[n], dx[places[n]])
     for n in range(rows):
         loops.add(dz[n], db)
-    step = tile.width(dz.dtype)
+    step = np.intp(tile.width(dz.dtype))
     across = sums.shape[1]
     panels.pack_panels(dz, False, 0, rows, 0, wide, packed, 0, rows * step)
+    one, onto = np.intp(1), np.bool_(True)
     for p in range(across // step):
         tile.column_of_blocks(
-            beside, 0, packed, p * rows * step, sums, p * step,
-            1, depth, step, across, rows, depth, True, sums, p * step, across,
+            tile.flat(beside), np.intp(0), packed, p * rows * step, tile.flat(sums), p * step,
+            one, depth, step, across, rows, depth, onto, tile.flat(sums), p * step, across, step,
         )  # fmt: skip
 
 
@@ -184,7 +174,8 @@ def lstm_layer_backward(
     steps, batch, depth = x.shape
     hidden, wide = w_h.shape
     dx_rows = dx.reshape(dx.shape[0] * dx.shape[1], depth)
-    turned_h, turned_x = _pack_turned(w_h), _pack_turned(w_x)
+    turned_h = panels.pack(w_h, True, 0, wide, 0, hidden)
+    turned_x = panels.pack(w_x, True, 0, wide, 0, depth)
     step = tile.width(x.dtype)
     most = batch // len(dw) + 1  # rows of a part
     room = max(_TOGETHER, most)

@@ -17,7 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import loops, tile
+from . import loops, panels, tile
 from .registry import FASTMATH, kernel
 
 
@@ -128,14 +128,14 @@ def lstmp_forward(
     h: Any, c: Any, gates: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     rows, hidden = stop - start, c.shape[2]
-    panels = loops.pack_gates(w_h)
-    z = np.empty((rows, panels[0].shape[0] * panels[0].shape[2]), w_h.dtype)
-    down = tile.pack(w_p, 0, w_p.shape[1])
+    gate_panels = loops.pack_gates(w_h)
+    z = np.empty((rows, gate_panels.shape[1] * gate_panels.shape[3]), w_h.dtype)
+    down = panels.pack(w_p, False, 0, w_p.shape[0], 0, w_p.shape[1])
     projected = np.empty((rows, down.shape[0] * down.shape[2]), w_h.dtype)
     m = np.empty((rows, hidden), w_h.dtype)
     for t in range(which.shape[0]):
         for g in range(4):
-            tile.product(h[t, start:stop], panels[g], z)
+            tile.product(h[t, start:stop], gate_panels[g], z)
             loops.add_inputs(
                 x_gates, which[t, start:stop], bias, g * hidden, z, gates[t, g, start:stop]
             )
@@ -181,9 +181,9 @@ def lstmp_backward(
     dc: Any, d_gates: Any, m: Any, d_h: Any, flow: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     rows, hidden = stop - start, c.shape[2]
-    panels = tile.pack(w_h.T, 0, w_h.shape[0])
-    back = np.empty((rows, panels.shape[0] * panels.shape[2]), w_h.dtype)
-    up = tile.pack(w_p.T, 0, w_p.shape[0])
+    turned = panels.pack(w_h, True, 0, w_h.shape[1], 0, w_h.shape[0])
+    back = np.empty((rows, turned.shape[0] * turned.shape[2]), w_h.dtype)
+    up = panels.pack(w_p, True, 0, w_p.shape[1], 0, w_p.shape[0])
     unprojected = np.empty((rows, up.shape[0] * up.shape[2]), w_h.dtype)
     dm = np.empty((rows, hidden), w_h.dtype)
     dz = np.empty((4, rows, hidden), w_h.dtype)
@@ -230,7 +230,7 @@ def lstmp_backward(
         for n in range(rows):  # from blocks to rows, as the products want them
             for g in range(4):
                 loops.copy(dz[g, n], d_gates[t, start + n, g * hidden : (g + 1) * hidden])
-        tile.product(d_gates[t, start:stop], panels, back)
+        tile.product(d_gates[t, start:stop], turned, back)
         for n in range(rows):
             if t < ends[start + n]:
                 loops.copy(back[n], dh[start + n])

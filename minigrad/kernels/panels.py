@@ -68,7 +68,7 @@ def _transpose(typingctx: Any, b: Any, start: Any, b_row: Any, c: Any, c_start: 
     return signature, codegen
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, inline="always")
 def pack_panels(
     b: Any, turned: bool, k: int, depth: int, first: int, columns: int, panels: Any, start: int,
     apart: int,
@@ -78,6 +78,17 @@ def pack_panels(
     b: C-contiguous; turned: its rows and columns are meant the other way round.
     panels: flat; the first begins at ``start``, the next ``apart`` further; zeros fill the last.
     """
+    _pack_panels(
+        tile.flat(b), b.shape[1], bool(turned), np.intp(k), np.intp(depth), np.intp(first),
+        np.intp(columns), panels, np.intp(start), np.intp(apart),
+    )  # fmt: skip
+
+
+@numba.njit(nogil=True)
+def _pack_panels(
+    b: Any, b_row: int, turned: bool, k: int, depth: int, first: int, columns: int, panels: Any,
+    start: int, apart: int,
+) -> None:  # fmt: skip
     step = tile.width(b.dtype)
     lanes = step // tile.VECTORS
     whole = columns - columns % step
@@ -86,7 +97,8 @@ def pack_panels(
             panels[start + whole // step * apart + i * step + j] = 0
     if not turned:  # row after row, as they lie in memory
         for i in range(depth):
-            row = b[k + i, first : first + columns]
+            begin = (k + i) * b_row + first
+            row = b[begin : begin + columns]
             for j in range(0, columns, step):
                 place = start + j // step * apart + i * step
                 part, target = row[j : j + step], panels[place : place + step]
@@ -96,13 +108,34 @@ def pack_panels(
     wide, deep = columns - columns % lanes, depth - depth % lanes
     for j in range(columns):
         place = start + j // step * apart + j % step
+        begin = (first + j) * b_row + k
         if j % lanes == 0 and j < wide:
             for i in range(0, deep, lanes):
-                begin = (first + j) * b.shape[1] + k + i
-                _transpose(b, begin, b.shape[1], panels, place + i * step, step)
-        row = b[first + j, k : k + depth]
+                _transpose(b, begin + i, b_row, panels, place + i * step, step)
+        row = b[begin : begin + depth]
         for i in range(deep if j < wide else 0, depth):
             panels[place + i * step] = row[i]
+
+
+@numba.njit(nogil=True, inline="always")
+def pack(b: Any, turned: bool, k: int, depth: int, first: int, columns: int) -> Any:
+    """Panels (ceil(columns / width), depth, width) of a part of b, see :func:`pack_panels`."""
+    return _pack(
+        tile.flat(b), b.shape[1], bool(turned), np.intp(k), np.intp(depth), np.intp(first),
+        np.intp(columns),
+    )  # fmt: skip
+
+
+@numba.njit(nogil=True)
+def _pack(
+    b: Any, b_row: int, turned: bool, k: int, depth: int, first: int, columns: int
+) -> Any:
+    step = tile.width(b.dtype)
+    packed = np.empty(((columns + step - 1) // step, depth, step), b.dtype)
+    _pack_panels(
+        b, b_row, turned, k, depth, first, columns, tile.flat(packed), np.intp(0), depth * step
+    )
+    return packed
 
 
 @numba.njit(nogil=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import loops, tile
+from . import loops, panels, tile
 from .registry import FASTMATH, kernel
 
 
@@ -86,11 +86,11 @@ def _through_tanh(upper: Any, y: Any, dz: Any) -> None:
 def rnn_forward(
     x: Any, which: Any, ends: Any, bias: Any, w_h: Any, relu: bool, h: Any, start: int, stop: int
 ) -> None:
-    panels = tile.pack(w_h, 0, w_h.shape[0])
-    z = np.empty((stop - start, panels.shape[0] * panels.shape[2]), w_h.dtype)
+    packed = panels.pack(w_h, False, 0, w_h.shape[0], 0, w_h.shape[1])
+    z = np.empty((stop - start, packed.shape[0] * packed.shape[2]), w_h.dtype)
     for t in range(which.shape[0]):
         new_h = h[t + 1, start:stop]
-        tile.product(h[t, start:stop], panels, z)
+        tile.product(h[t, start:stop], packed, z)
         loops.add_inputs(x, which[t, start:stop], bias, 0, z, new_h)
         if relu:
             _relu_all(new_h.ravel())
@@ -106,8 +106,8 @@ def rnn_backward(
     h: Any, ends: Any, w_h: Any, relu: bool, d_out: Any, dh: Any, d_x: Any, flow: Any,
     start: int, stop: int,
 ) -> None:  # fmt: skip
-    panels = tile.pack(w_h.T, 0, w_h.shape[0])
-    back = np.empty((stop - start, panels.shape[0] * panels.shape[2]), w_h.dtype)
+    turned = panels.pack(w_h, True, 0, w_h.shape[1], 0, w_h.shape[0])
+    back = np.empty((stop - start, turned.shape[0] * turned.shape[2]), w_h.dtype)
     dh_all = dh[start:stop].ravel()
     for t in range(d_x.shape[0] - 1, -1, -1):
         y, dz = h[t + 1, start:stop].ravel(), d_x[t, start:stop].ravel()
@@ -122,7 +122,7 @@ def rnn_backward(
         for n in range(start, stop):
             if t >= ends[n]:
                 d_x[t, n] = 0
-        tile.product(d_x[t, start:stop], panels, back)
+        tile.product(d_x[t, start:stop], turned, back)
         for n in range(start, stop):
             if t < ends[n]:
                 loops.copy(back[n - start], dh[n])

@@ -20,6 +20,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload
 
 
@@ -45,6 +47,31 @@ def width(dtype: Any) -> int:
 def _width(dtype):
     columns = VECTORS * VECTOR_BYTES // (dtype.dtype.bitwidth // 8)
     return lambda dtype: columns
+
+
+@intrinsic
+def flat(typingctx: Any, array: Any) -> Any:
+    """The numbers of a C-contiguous array one after another, as an array of one dimension.
+
+    Whatever its shape, and whether or not it may be written, the type is the same: the
+    functions below are compiled once and not for every kind of array that is multiplied.
+    For the same reason they are given ``np.intp(0)`` where 0 is meant: Numba would compile a
+    function once more for each number written out.
+    """
+    if not isinstance(array, types.Array) or array.layout != "C":
+        raise TypingError(f"tile.flat: the array must be C-contiguous, got {array}")
+    result = types.Array(array.dtype, 1, "C")
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source = context.make_array(sig.args[0])(context, builder, args[0])
+        row = context.make_array(result)(context, builder)
+        context.populate_array(
+            row, data=source.data, shape=[source.nitems], strides=[source.itemsize],
+            itemsize=source.itemsize, meminfo=source.meminfo, parent=source.parent,
+        )  # fmt: skip
+        return impl_ret_borrowed(context, builder, result, row._getvalue())
+
+    return result(array), codegen
 
 
 def _multiply_add(module: Any, vector: Any) -> Any:
@@ -212,6 +239,8 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS, narrow: bool 
 
 
 _full_block = _block(ROWS)
+_tall_block = _block(ROWS + 2)  # two rows alone would take as long as four
+_high_block = _block(ROWS * VECTORS, vectors=1)  # where half of a panel is padding
 _half_block = _block(ROWS // 2)
 _two_rows = _block(2)
 _single_row = _block(1)
@@ -226,14 +255,35 @@ _narrow_row = _block(1, scattered="B")
 def column_of_blocks(
     a: Any, a_start: int, b: Any, b_start: int, c: Any, c_start: int, a_row: int, a_column: int,
     b_row: int, c_row: int, depth: int, rows: int, onto: bool, d: Any, d_start: int, d_row: int,
+    columns: int,
 ) -> None:  # fmt: skip
-    """All rows of one panel: the panel stays in cache while they pass over it."""
+    """All rows of one panel: the panel stays in cache while they pass over it.
+
+    Arrays: flat; columns: how many of the panel's are wanted, the others may hold anything
+    afterwards; the other numbers are those of the block above.
+    """
+    high = 0
+    if columns * VECTORS <= width(c.dtype):
+        high = rows - rows % (ROWS * VECTORS)
+    for i in range(0, high, ROWS * VECTORS):
+        _high_block(
+            a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
+            a_row, a_column, b_row, c_row, depth, onto, d, d_start + i * d_row, d_row,
+        )  # fmt: skip
     done = rows - rows % ROWS
-    for i in range(0, done, ROWS):
+    if done > high and 2 <= rows - done < 4:
+        done -= ROWS
+    for i in range(high, done, ROWS):
         _full_block(
             a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
             a_row, a_column, b_row, c_row, depth, onto, d, d_start + i * d_row, d_row,
         )  # fmt: skip
+    if rows - done > ROWS:
+        _tall_block(
+            a, a_start + done * a_row, b, b_start, c, c_start + done * c_row,
+            a_row, a_column, b_row, c_row, depth, onto, d, d_start + done * d_row, d_row,
+        )  # fmt: skip
+        done += ROWS + 2
     if rows - done >= ROWS // 2:
         _half_block(
             a, a_start + done * a_row, b, b_start, c, c_start + done * c_row,
@@ -300,44 +350,34 @@ def add_rows(
         )  # fmt: skip
 
 
-@numba.njit(nogil=True)
-def pack(b: Any, first: int, columns: int) -> Any:
-    """Copy columns first to first + columns of b (K, P) into panels.
-
-    Returns (ceil(columns / width), K, width), zeros past the last column.
-    """
-    step = width(b.dtype)
-    depth = b.shape[0]
-    count = (columns + step - 1) // step
-    panels = np.zeros((count, depth, step), b.dtype)
-    for p in range(count):
-        start = np.uintp(first + p * step)  # unsigned: an index that never wraps
-        for k in range(depth):
-            for j in range(min(step, columns - p * step)):
-                panels[p, k, j] = b[k, start + np.uintp(j)]
-    return panels
-
-
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, inline="always")
 def product(a: Any, panels: Any, c: Any) -> None:
     """c = a @ b, with b given as its panels.
 
     a: (M, K) C-contiguous; panels: (P, K, width); c: (M, P * width) C-contiguous.
     """
-    _product(a, panels, c, False, c, 0)
+    _product(
+        flat(a), a.shape[0], flat(panels), panels.shape[0], panels.shape[1], flat(c),
+        np.bool_(False), flat(c), np.intp(0),
+    )  # fmt: skip
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, inline="always")
 def product_onto(a: Any, panels: Any, c: Any, d: Any, d_row: int) -> None:
     """c = a @ b + d, whose rows are ``d_row`` numbers apart: 0 for one row that all share."""
-    _product(a, panels, c, True, d, d_row)
+    _product(
+        flat(a), a.shape[0], flat(panels), panels.shape[0], panels.shape[1], flat(c),
+        np.bool_(True), flat(d), np.intp(d_row),
+    )  # fmt: skip
 
 
 @numba.njit(nogil=True)
-def _product(a: Any, panels: Any, c: Any, onto: bool, d: Any, d_row: int) -> None:
-    count, depth, step = panels.shape
+def _product(
+    a: Any, rows: int, panels: Any, count: int, depth: int, c: Any, onto: bool, d: Any, d_row: int
+) -> None:
+    step, zero, one = np.intp(width(c.dtype)), np.intp(0), np.intp(1)
     for p in range(count):
         column_of_blocks(
-            a, 0, panels, p * depth * step, c, p * step,
-            depth, 1, step, count * step, depth, a.shape[0], onto, d, p * step, d_row,
+            a, zero, panels, p * depth * step, c, p * step,
+            depth, one, step, count * step, depth, rows, onto, d, p * step, d_row, step,
         )  # fmt: skip

@@ -4,12 +4,12 @@ import numba
 import numpy as np
 import pytest
 
-from minigrad.kernels import narrow_matmul, tile
+from minigrad.kernels import matmul, narrow_matmul, panels, tile
 
 
 @numba.njit
 def _product(a, b, c):
-    tile.product(a, tile.pack(b, 0, b.shape[1]), c)
+    tile.product(a, panels.pack(b, False, 0, b.shape[0], 0, b.shape[1]), c)
 
 
 def _run(a, b):
@@ -46,6 +46,26 @@ def test_bits_do_not_depend_on_the_cut(dtype):
         np.testing.assert_array_equal(_run(a[start:stop].copy(), b), whole[start:stop])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("columns", [9, 33, 40, 48, 61])
+def test_a_ragged_last_panel_and_any_number_of_rows(columns, turned, dtype):
+    """Blocks of every height: full, tall, half; and narrow ones where a panel is half empty."""
+    rng = np.random.default_rng(columns)
+    b, bias = rng.standard_normal((70, columns)).astype(dtype), np.ones(columns, dtype)
+    a = rng.standard_normal((70, 43) if turned else (43, 70)).astype(dtype)
+    whole = np.full((43, columns), np.nan, dtype)
+    matmul(a, turned, b, False, bias, whole, 0, 0, 43)
+    rows = a.T if turned else a
+    bound = 20 * np.finfo(dtype).eps * (np.abs(rows.astype(float)) @ np.abs(b) + 1)
+    assert (np.abs(whole - (rows.astype(float) @ b + 1)) <= bound).all()
+    for start, stop in [(0, 1), (0, 2), (3, 13), (1, 12), (4, 36), (2, 36), (40, 43), (9, 9)]:
+        part = np.full((43, columns), 7, dtype)
+        matmul(a, turned, b, False, bias, part, 0, start, stop)
+        np.testing.assert_array_equal(part[start:stop], whole[start:stop])
+        assert (part[:start] == 7).all() and (part[stop:] == 7).all()
+
+
 def test_nan_and_infinity_pass_through():
     a = np.ones((2, 3), np.float32)
     a[0, 1], a[1, 2] = np.nan, np.inf
@@ -53,20 +73,40 @@ def test_nan_and_infinity_pass_through():
     assert np.isnan(c[0]).all() and np.isinf(c[1]).all()
 
 
-def test_pack_takes_a_transposed_view():
-    b = np.arange(12.0).reshape(3, 4)
-    panels = tile.pack(b.T, 0, 3)
-    assert panels.shape[1] == 4
-    np.testing.assert_array_equal(panels[0, :, :3], b.T)
+@numba.njit
+def _packed(b, turned, k, depth, first, columns):
+    return panels.pack(b, turned, k, depth, first, columns)
 
 
-def test_pack_takes_some_columns():
-    b = np.arange(200.0).reshape(2, 100)
-    panels = tile.pack(b, 10, 70)
-    step = panels.shape[2]
-    flat = np.concatenate(list(panels), axis=1)
-    np.testing.assert_array_equal(flat[:, :70], b[:, 10:80])
-    assert not flat[:, 70:].any() and flat.shape[1] == -(-70 // step) * step
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("turned", [False, True])
+def test_pack_takes_a_part_of_a_matrix_or_of_its_transpose(turned, dtype):
+    b = np.arange(8100).reshape(81, 100).astype(dtype)
+    b.flags.writeable = False
+    operand = b.T if turned else b
+    for k, depth, first, columns in [(0, 81, 10, 70), (3, 40, 0, 81), (5, 0, 7, 9), (2, 9, 4, 0)]:
+        packed = _packed(b, turned, k, depth, first, columns)
+        step = packed.shape[2]
+        assert packed.shape[:2] == (-(-columns // step), depth) and packed.dtype == dtype
+        row = packed.swapaxes(0, 1).reshape(depth, len(packed) * step)
+        np.testing.assert_array_equal(
+            row[:, :columns], operand[k : k + depth, first : first + columns]
+        )
+        assert not row[:, columns:].any()
+
+
+def test_flat_shares_memory_and_refuses_what_is_not_contiguous():
+    @numba.njit
+    def count(x):
+        numbers = tile.flat(x)
+        for k in range(numbers.size):
+            numbers[k] = k
+
+    x = np.zeros((2, 3, 4), np.float32)
+    count(x)
+    np.testing.assert_array_equal(x.ravel(), np.arange(24))
+    with pytest.raises(numba.TypingError, match="tile.flat: the array must be C-contiguous"):
+        count(x.T)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
