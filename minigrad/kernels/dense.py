@@ -52,7 +52,7 @@ def _pass_over(
     there; packed: else the panels, ``apart`` from one to the next; columns: those of c; last:
     results of a ragged last panel; first: whether nothing but the bias is there to be added to.
     """
-    step = np.intp(tile.width(c.dtype))
+    step: Any = np.intp(tile.width(c.dtype))
     onto = not first or shifted
     for p in range((end - begin + step - 1) // step):
         left = begin + p * step

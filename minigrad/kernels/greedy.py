@@ -84,7 +84,7 @@ def lstm_greedy(
     eos: int, h: Any, c: Any, ids: Any, logits: Any, lengths: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     layers, hidden, rows = h.shape[0], h.shape[2], stop - start
-    first = loops.pack_gates(w_first)
+    first = loops.pack_gates(w_first, 1)
     count, step = first.shape[1], first.shape[3]
     wide = count * step
     above = np.empty((layers - 1, 4, count, 2 * hidden, step), h.dtype)
@@ -109,7 +109,7 @@ def lstm_greedy(
             for g in range(4):
                 if layer == 0:
                     tile.product(h[0, start:stop], first[g], z)
-                    loops.add_inputs(table, said, bias[0], g * hidden, z, gates[g])
+                    loops.add_inputs(table, said, bias[0], g * hidden, z, 0, gates[g])
                 else:
                     tile.product(both, above[layer - 1, g], z)
                     _add_bias(z, bias[layer], g * hidden, gates[g])

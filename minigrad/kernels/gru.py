@@ -138,9 +138,9 @@ def gru_forward(
         before, inputs = h[t, start:stop], which[t, start:stop]
         r, u, c = gates[t, 0, start:stop], gates[t, 1, start:stop], gates[t, 2, start:stop]
         tile.product(before, packed[0], z)
-        loops.add_inputs(x_gates, inputs, bias, 0, z, r)
+        loops.add_inputs(x_gates, inputs, bias, 0, z, 0, r)
         tile.product(before, packed[1], z)
-        loops.add_inputs(x_gates, inputs, bias, hidden, z, u)
+        loops.add_inputs(x_gates, inputs, bias, hidden, z, 0, u)
         loops.sigmoid_all(r.ravel())
         loops.sigmoid_all(u.ravel())
         if bias_h.size:
@@ -149,11 +149,11 @@ def gru_forward(
             for n in range(rows):
                 _sum_of(z[n], bias_h, q[n])
             _product_of(r.ravel(), q.ravel(), reset.ravel())
-            loops.add_inputs(x_gates, inputs, bias, 2 * hidden, reset, c)
+            loops.add_inputs(x_gates, inputs, bias, 2 * hidden, reset, 0, c)
         else:
             _product_of(r.ravel(), before.ravel(), reset.ravel())
             tile.product(reset, packed[2], z)
-            loops.add_inputs(x_gates, inputs, bias, 2 * hidden, z, c)
+            loops.add_inputs(x_gates, inputs, bias, 2 * hidden, z, 0, c)
         loops.tanh_all(c.ravel())
         for n in range(start, stop):
             if t >= ends[n]:

@@ -18,11 +18,13 @@ for about a millisecond before it goes to sleep.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import types
 from collections.abc import Callable
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
@@ -132,6 +134,21 @@ def _next_call(board: Any, ticket: int) -> bool:
     return False
 
 
+def _symbol(kernel: Any, types: tuple[Any, ...]) -> str:
+    """Have ``kernel`` compiled for such arguments, or loaded; the name of its address.
+
+    Numba's own names are numbered, and two processes that compile at once number differently:
+    one might find the other's kernel in the cache, and not by the name it looks for.
+    """
+    kernel.compile(types)
+    compiled = kernel.overloads[types]
+    place = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    kind = hashlib.sha1(repr(types).encode()).hexdigest()
+    name = f"minigrad.{kernel.py_func.__module__}.{kernel.py_func.__name__}.{kind}"
+    llvmlite.binding.add_symbol(name, place)
+    return name
+
+
 @intrinsic
 def _call(typingctx: Any, kernel: Any, args: Any, start: Any, stop: Any) -> Any:
     """kernel(*args, start, stop), by the address of what has been compiled for such arguments.
@@ -139,15 +156,21 @@ def _call(typingctx: Any, kernel: Any, args: Any, start: Any, stop: Any) -> Any:
     A call written in Python would have LLVM take the kernel apart and compile it once more.
     """
     types = (*args.types, nb.intp, nb.intp)
-    kernel.dispatcher.compile(types)
+    symbol = _symbol(kernel.dispatcher, types)
     compiled = kernel.dispatcher.overloads[types]
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         _, unpacked, start, stop = values
         operands = [builder.extract_value(unpacked, i) for i in range(len(args.types))]
-        return context.call_internal(
-            builder, compiled.fndesc, compiled.signature, [*operands, start, stop]
+        convention, names, signature = context.call_conv, compiled.fndesc, compiled.signature
+        kind = convention.get_function_type(names.restype, names.argtypes)
+        function = cgutils.get_or_insert_function(builder.module, kind, symbol)
+        status, result = convention.call_function(
+            builder, function, signature.return_type, signature.args, [*operands, start, stop]
         )
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return result
 
     return compiled.signature.return_type(kernel, args, nb.intp, nb.intp), codegen
 
@@ -188,8 +211,8 @@ def shared(kernel: Any, name: str, compiled: Callable[[Any], Any]) -> Any:
     compile_runner = runner.compile
 
     def compile_both(argtypes: Any) -> Any:
-        # What comes from the cache looks for the kernel's code: it has to be there by then.
-        kernel.compile((*argtypes[-1].types, nb.intp, nb.intp))
+        # What comes from the cache looks for the kernel's address: it has to be known by then.
+        _symbol(kernel, (*argtypes[-1].types, nb.intp, nb.intp))
         return compile_runner(argtypes)
 
     runner.compile = compile_both

@@ -180,7 +180,7 @@ def layer_norm_lstm_forward(
     c: Any, normal: Any, factor: Any, shown: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     rows, hidden = stop - start, w_h.shape[0]
-    gate_panels = loops.pack_gates(w_h)
+    gate_panels = loops.pack_gates(w_h, 1)
     z = np.empty((rows, gate_panels.shape[1] * gate_panels.shape[3]), w_h.dtype)
     no_bias = np.zeros(4 * hidden, w_h.dtype)
     gates = np.empty((4, rows, hidden), w_h.dtype)
@@ -189,7 +189,7 @@ def layer_norm_lstm_forward(
         for g in range(4):
             here = normal[t, g, start:stop]
             tile.product(h[t, start:stop], gate_panels[g], z)
-            loops.add_inputs(x_gates, which[t, start:stop], no_bias, g * hidden, z, here)
+            loops.add_inputs(x_gates, which[t, start:stop], no_bias, g * hidden, z, 0, here)
             _normalise(here, epsilon, factor[t, g, start:stop])
             _scale_and_shift(here, gamma[g], beta[g], gates[g])
         loops.sigmoid_all(i)

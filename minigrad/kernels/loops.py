@@ -104,28 +104,31 @@ def square_sum(x: Any) -> Any:
 
 
 @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-def add_inputs(x: Any, which: Any, bias: Any, first: int, z: Any, out: Any) -> None:
+def add_inputs(
+    x: Any, which: Any, bias: Any, first: int, z: Any, place: int, out: Any
+) -> None:
     """out = x[which] + bias + z for the columns of one gate, which begin at ``first``.
 
-    x: (M, 4H); which: (n,); bias: (4H,); z: (n, at least H); out: (n, H).
+    x: (M, 4H); which: (n,); bias: (4H,); z: (n, at least H), where they begin at ``place``;
+    out: (n, H).
     """
     for n in range(out.shape[0]):
         row = which[n]
         for k in range(out.shape[1]):
             column = np.uintp(first) + np.uintp(k)  # unsigned: an index that never wraps
-            out[n, k] = z[n, k] + x[row, column] + bias[column]
+            out[n, k] = z[n, np.uintp(place) + np.uintp(k)] + x[row, column] + bias[column]
 
 
 @numba.njit(nogil=True)
-def pack_gates(w: Any) -> Any:
-    """Panels of w (K, 4H) for each gate apart: (4, P, K, width)."""
-    depth, hidden = w.shape[0], w.shape[1] // 4
+def pack_gates(w: Any, together: int) -> Any:
+    """Panels of w (K, 4H) for so many gates together: (4 / together, P, K, width)."""
+    depth, columns = w.shape[0], w.shape[1] // 4 * together
     step = tile.width(w.dtype)
-    count = (hidden + step - 1) // step
-    packed = np.empty((4, count, depth, step), w.dtype)
-    for g in range(4):
+    count = (columns + step - 1) // step
+    packed = np.empty((4 // together, count, depth, step), w.dtype)
+    for g in range(len(packed)):
         panels.pack_panels(
-            w, False, 0, depth, g * hidden, hidden, tile.flat(packed), g * count * depth * step,
+            w, False, 0, depth, g * columns, columns, tile.flat(packed), g * count * depth * step,
             depth * step,
         )  # fmt: skip
     return packed

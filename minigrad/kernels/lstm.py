@@ -156,7 +156,9 @@ def lstm_forward(
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
     steps = which.shape[0]
-    gate_panels = loops.pack_gates(w_h)
+    # Gates whose columns fill panels are done one by one: their results stay in the first cache.
+    together = 1 if hidden % tile.width(w_h.dtype) == 0 else 4
+    gate_panels = loops.pack_gates(w_h, together)
     block = loops.rows_together(ends, steps, start, stop)
     space = np.empty((block, gate_panels.shape[1] * gate_panels.shape[3]), w_h.dtype)
     for first in range(start, stop, block):
@@ -165,10 +167,12 @@ def lstm_forward(
             live = loops.running(ends, t, first, last)  # the rows behind have all ended
             z = space[: live - first]
             for g in range(4):
-                tile.product(h[t, first:live], gate_panels[g], z)
+                if g % together == 0:
+                    tile.product(h[t, first:live], gate_panels[g // together], z)
                 loops.add_inputs(
-                    x_gates, which[t, first:live], bias, g * hidden, z, gates[t, g, first:live]
-                )
+                    x_gates, which[t, first:live], bias, g * hidden, z, g % together * hidden,
+                    gates[t, g, first:live],
+                )  # fmt: skip
             new_state(gates, h, c, ends, t, first, live, last)
 
 

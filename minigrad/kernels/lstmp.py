@@ -128,7 +128,7 @@ def lstmp_forward(
     h: Any, c: Any, gates: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     rows, hidden = stop - start, c.shape[2]
-    gate_panels = loops.pack_gates(w_h)
+    gate_panels = loops.pack_gates(w_h, 1)
     z = np.empty((rows, gate_panels.shape[1] * gate_panels.shape[3]), w_h.dtype)
     down = panels.pack(w_p, False, 0, w_p.shape[0], 0, w_p.shape[1])
     projected = np.empty((rows, down.shape[0] * down.shape[2]), w_h.dtype)
@@ -137,7 +137,7 @@ def lstmp_forward(
         for g in range(4):
             tile.product(h[t, start:stop], gate_panels[g], z)
             loops.add_inputs(
-                x_gates, which[t, start:stop], bias, g * hidden, z, gates[t, g, start:stop]
+                x_gates, which[t, start:stop], bias, g * hidden, z, 0, gates[t, g, start:stop]
             )
         i, j, f, o = (
             gates[t, 0, start:stop].ravel(), gates[t, 1, start:stop].ravel(),

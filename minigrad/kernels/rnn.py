@@ -91,7 +91,7 @@ def rnn_forward(
     for t in range(which.shape[0]):
         new_h = h[t + 1, start:stop]
         tile.product(h[t, start:stop], packed, z)
-        loops.add_inputs(x, which[t, start:stop], bias, 0, z, new_h)
+        loops.add_inputs(x, which[t, start:stop], bias, 0, z, 0, new_h)
         if relu:
             _relu_all(new_h.ravel())
         else:

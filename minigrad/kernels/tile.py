@@ -36,6 +36,7 @@ VECTORS = 2  # vectors across a block
 # ROWS * VECTORS accumulators must cover the latency of the multiply-adds (8 chains on
 # current x86) and leave registers for the operands; AVX-512 has 32 registers, AVX2 16.
 ROWS = 8 if VECTOR_BYTES == 64 else 4
+_AHEAD = 16  # rows of a panel: it takes that long to have one fetched from the L2 cache
 
 
 def width(dtype: Any) -> int:
@@ -211,6 +212,10 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS, narrow: bool 
                     _fetch(builder, builder.gep(moved(a_rows[0], intp(rows), a_row), [
                         builder.mul(k, ahead)
                     ]))  # fmt: skip
+                elif scattered != "B":
+                    later = moved(b_k, b_row, intp(_AHEAD))
+                    for lane in lanes:
+                        _fetch(builder, vector_at(later, lane))
                 b = [read(vector_at(b_k, lane), lane) for lane in lanes]
                 for row, slots in zip(a_rows, sums):
                     one = builder.load(moved(row, to_k))

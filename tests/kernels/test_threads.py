@@ -1,8 +1,12 @@
 """Rows shared among threads: each once, the same bits, errors, interrupts, late threads."""
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -12,6 +16,8 @@ import minigrad as mg
 from minigrad import kernels
 from minigrad.kernels import threads
 from minigrad.kernels.registry import Kernel
+
+ROOT = Path(__file__).parents[2]
 
 
 def compiled(outputs):
@@ -232,3 +238,33 @@ def test_large_parameters_are_updated_in_ranges_with_the_same_bits(rule, thread_
         found.append(weight.numpy())
     assert (found[0] != start).mean() > 0.99
     np.testing.assert_array_equal(*found)
+
+
+def test_caches_of_two_processes_may_be_mixed(tmp_path):
+    """Each compiles all and keeps it: of one file the first may remain, of another the last."""
+    program = (
+        "import sys, numpy as np, minigrad as mg\n"
+        "from minigrad import kernels\n"
+        "mg.set_num_threads(2)\n"
+        "if sys.argv[1] == 'more': kernels.small_matmul(*[np.ones((2, 2)), False] * 2, np.ones(2),"
+        " np.ones((2, 2)))\n"
+        "x = np.ones((64, 40)); out = np.zeros(40)\n"
+        "kernels.run_rows(kernels.sum_rows, 40, 4, x, out)\n"
+        "print((out == 64).all())"
+    )
+
+    def run(folder, word):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / folder)}
+        return subprocess.run(
+            [sys.executable, "-c", program, word], env=environment, cwd=ROOT, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+
+    assert [run("a", "").stdout, run("b", "more").stdout] == ["True\n"] * 2
+    mixed = 0
+    for file in (tmp_path / "a").rglob("handover.sum_rows_shared*"):
+        shutil.copy(file, tmp_path / "b" / file.relative_to(tmp_path / "a"))
+        mixed += 1
+    assert mixed == 2  # index and code
+    again = run("b", "more")
+    assert again.stdout == "True\n" and again.stderr == ""  # and nothing was compiled
