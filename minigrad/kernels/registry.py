@@ -192,10 +192,12 @@ def kernel(
     """
 
     def build(function: Callable[..., Any]) -> Any:
-        fast = numba.njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy")(function)
+        lasts = hasattr(sys.modules[function.__module__], "__file__")  # not so in a notebook
+        fast = numba.njit(cache=lasts, nogil=True, fastmath=fastmath, error_model="numpy")(function)
         # Numba's cache looks for changes in the kernel's own file only, but kernels inline
         # functions of their neighbours: here a change in any of those compiles anew.
-        fast._cache._cache_file._source_stamp = _sources(function)
+        if lasts:
+            fast._cache._cache_file._source_stamp = _sources(function)
         return fast
 
     def register(function: Callable[..., Any]) -> Kernel:

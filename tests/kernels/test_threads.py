@@ -268,3 +268,25 @@ def test_caches_of_two_processes_may_be_mixed(tmp_path):
     assert mixed == 2  # index and code
     again = run("b", "more")
     assert again.stdout == "True\n" and again.stderr == ""  # and nothing was compiled
+
+
+def test_a_kernel_may_be_written_where_there_is_no_file():
+    """In a notebook, or at the prompt; shared among threads too."""
+    program = (
+        "import numpy as np, minigrad as mg\n"
+        "from minigrad import kernels\n"
+        "from minigrad.kernels.registry import kernel\n"
+        "mg.set_num_threads(2)\n"
+        "def double_twin(x, start, stop):\n"
+        "    x[start:stop] *= 2\n"
+        "@kernel(twin=double_twin, outputs=('x',))\n"
+        "def double(x, start, stop):\n"
+        "    for n in range(start, stop): x[n] *= 2\n"
+        "x = np.ones(64); double(x, 0, 32); kernels.run_rows(double, 64, 4, x)\n"
+        "with kernels.use('check'): double(x, 0, 64)\n"
+        "print(x.sum())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{32 * 8 + 32 * 4}.0\n"
