@@ -4,8 +4,8 @@
 pairs.  Kernels know no Tensor.  A new kernel is one module here: first the twin, which says
 in the clearest words what is computed, then the compiled form under ``@kernel(twin=...)``;
 and a line in the table below.  The compiled form takes its range as slices first and counts from
-zero (see loops.py): LLVM makes no vector code of a loop from start to stop.  No kernel has the name of a module: importing the module would
-put it where the kernel is looked for.
+zero (see loops.py): LLVM makes no vector code of a loop from start to stop.  No kernel has the
+name of a module: importing the module would put it where the kernel is looked for.
 
 Axis letters in shapes: N batch, T time, D features in, H hidden, V vocabulary,
 C channels, K kernel or the inner size of a product.
