@@ -36,7 +36,6 @@ VECTORS = 2  # vectors across a block
 # ROWS * VECTORS accumulators must cover the latency of the multiply-adds (8 chains on
 # current x86) and leave registers for the operands; AVX-512 has 32 registers, AVX2 16.
 ROWS = 8 if VECTOR_BYTES == 64 else 4
-_AHEAD = 16  # rows of a panel: it takes that long to have one fetched from the L2 cache
 
 
 def width(dtype: Any) -> int:
@@ -91,6 +90,15 @@ def _spread(builder: Any, number: Any, vector: Any) -> Any:
     )
     lanes = ir.Constant(ir.VectorType(i32, vector.count), [0] * vector.count)
     return builder.shuffle_vector(first, first, lanes)
+
+
+def _fixed(builder: Any, pointer: Any) -> Any:
+    """The same pointer, of which LLVM knows nothing: it stays in a register of its own.
+
+    Else one pointer would go from row to row by additions, each of which waits for the last.
+    """
+    same = ir.FunctionType(pointer.type, [pointer.type])
+    return builder.asm(same, "", "=r,0", [pointer], False)
 
 
 def _fetch(builder: Any, place: Any) -> None:
@@ -195,7 +203,7 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS, narrow: bool 
             if scattered == "A":
                 a_rows = [moved(start(0), entry(6, intp(r))) for r in range(rows)]
             else:
-                a_rows = [moved(start(0), intp(r), a_row) for r in range(rows)]
+                a_rows = [_fixed(builder, moved(start(0), intp(r), a_row)) for r in range(rows)]
             b_rows, c_rows = start(2), start(4)
             # stack slots here, registers after LLVM's mem2reg
             sums = [[cgutils.alloca_once(builder, vector) for _ in lanes] for _ in range(rows)]
@@ -212,10 +220,6 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS, narrow: bool 
                     _fetch(builder, builder.gep(moved(a_rows[0], intp(rows), a_row), [
                         builder.mul(k, ahead)
                     ]))  # fmt: skip
-                elif scattered != "B":
-                    later = moved(b_k, b_row, intp(_AHEAD))
-                    for lane in lanes:
-                        _fetch(builder, vector_at(later, lane))
                 b = [read(vector_at(b_k, lane), lane) for lane in lanes]
                 for row, slots in zip(a_rows, sums):
                     one = builder.load(moved(row, to_k))
