@@ -55,7 +55,9 @@ def _sizes(where: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def zeros(*shape: Any, requires_grad: bool = False, dtype: Any = np.float32) -> Tensor:
-    """Zeros of the given shape: ``zeros(2, 3)`` or ``zeros((2, 3))``.  Raises ArgumentError, DTypeError.
+    """Zeros of the given shape: ``zeros(2, 3)`` or ``zeros((2, 3))``.
+
+    Raises ArgumentError, DTypeError.
 
     >>> import minigrad as mg
     >>> mg.zeros(2, 3)
@@ -66,7 +68,9 @@ def zeros(*shape: Any, requires_grad: bool = False, dtype: Any = np.float32) -> 
 
 
 def ones(*shape: Any, requires_grad: bool = False, dtype: Any = np.float32) -> Tensor:
-    """Ones of the given shape: ``ones(2, 3)`` or ``ones((2, 3))``.  Raises ArgumentError, DTypeError.
+    """Ones of the given shape: ``ones(2, 3)`` or ``ones((2, 3))``.
+
+    Raises ArgumentError, DTypeError.
 
     >>> import minigrad as mg
     >>> mg.ones(2, requires_grad=True)

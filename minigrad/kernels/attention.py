@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import elementary
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 
@@ -58,7 +58,7 @@ def attend_backward_twin(
         d_values[n, :end] = a.T @ d_context[n]
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _dot(x: Any, y: Any) -> Any:
     """Sum of x y; neither is empty."""
     total = x[0] * y[0]
@@ -67,7 +67,7 @@ def _dot(x: Any, y: Any) -> Any:
     return total
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _add_scaled(factor: Any, x: Any, y: Any) -> None:
     """y += factor x."""
     for k in range(y.size):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import elementary
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 
@@ -88,12 +88,12 @@ _BLOCK = 8192
 _LANES = 64
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _rows_at_once(classes: int) -> int:
     return max(1, _BLOCK // classes)
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _top(x: Any) -> Any:
     """Largest entry.  A NaN may be passed over here: it passes into the sum of exponentials."""
     elementary.wide_vectors()
@@ -112,20 +112,20 @@ def _top(x: Any) -> Any:
     return top
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _subtract(x: Any, shift: Any, out: Any) -> None:
     for v in range(x.size):
         out[v] = x[v] - shift
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _exp_all(x: Any) -> None:
     elementary.wide_vectors()
     for v in range(x.size):
         x[v] = elementary.exp(x[v])
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _sum(x: Any) -> Any:
     total = x[0]
     for v in range(x.size - 1):
@@ -133,7 +133,7 @@ def _sum(x: Any) -> Any:
     return total
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _sum_of_exp(x: Any, shift: Any) -> Any:
     elementary.wide_vectors()
     total = x.dtype.type(0)
@@ -142,7 +142,7 @@ def _sum_of_exp(x: Any, shift: Any) -> Any:
     return total
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _log_sum_exp(x: Any) -> Any:
     """log(sum(exp(x))) of a long row.
 
@@ -157,7 +157,7 @@ def _log_sum_exp(x: Any) -> Any:
     return shift + np.log(total)
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _exp_of(x: Any, shift: Any, factor: Any, out: Any) -> None:
     """out = factor * e ** (x - shift)."""
     elementary.wide_vectors()
@@ -165,7 +165,7 @@ def _exp_of(x: Any, shift: Any, factor: Any, out: Any) -> None:
         out[v] = factor * elementary.exp(x[v] - shift)
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _log_sums(logits: Any, weight: Any, log_sum: Any, start: int, stop: int) -> None:
     """logsumexp of rows start to stop; 0 where the weight is 0."""
     classes = logits.shape[1]
@@ -189,7 +189,7 @@ def _log_sums(logits: Any, weight: Any, log_sum: Any, start: int, stop: int) -> 
                 log_sum[first + r] += np.log(_sum(scratch[r]))
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _softmax(logits: Any, log_sum: Any, out: Any, start: int, stop: int) -> None:
     """Probabilities of rows start to stop."""
     step = _rows_at_once(logits.shape[1])
@@ -211,7 +211,7 @@ def cross_entropy_ids(
             loss[n] = weight[n] * (log_sum[n] - logits[n, ids[n]])
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _scale(x: Any, factor: Any) -> None:
     for v in range(x.size):
         x[v] *= factor
@@ -235,7 +235,7 @@ def cross_entropy_ids_backward(
             d_logits[n] = 0
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _expected(target: Any, log_sum: Any, logits: Any) -> Any:
     total = target[0] * (log_sum - logits[0])
     for v in range(target.size - 1):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import panels, tile
+from .inner import inner
 from .registry import kernel
 
 
@@ -40,7 +40,7 @@ _TOGETHER = 64  # rows of A that pass over one panel after another while they ar
 _PACKED = 1 << 18  # bytes of panels that are packed at a time: a part of the L2 cache
 
 
-@numba.njit(nogil=True)
+@inner()
 def _pass_over(
     a: Any, a_start: int, a_row: int, a_column: int, b: Any, b_start: int, packed: Any, few: bool,
     shift: Any, shifted: bool, last_shift: Any, c: Any, columns: int, row: int, rows: int,
@@ -69,7 +69,7 @@ def _pass_over(
             d, d_start, d_row = out, out_start, out_row
         tile.column_of_blocks(
             a, a_start, panel, panel_start, out, out_start, a_row, a_column, panel_row, out_row,
-            depth, rows, onto, d, d_start, d_row, end - left,
+            depth, rows, onto, d, d_start, d_row,
         )  # fmt: skip
 
 

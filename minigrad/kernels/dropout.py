@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .inner import inner
 from .registry import kernel
 
 _U = np.uint64
@@ -92,27 +92,27 @@ def _high_product(typingctx: Any, x: Any, y: Any) -> Any:
     return signature, codegen
 
 
-@numba.njit(nogil=True)
+@inner()
 def _multiply(a_hi: Any, a_lo: Any, b_hi: Any, b_lo: Any) -> Any:
     """a * b modulo 2**128."""
     return _high_product(a_lo, b_lo) + a_hi * b_lo + a_lo * b_hi, a_lo * b_lo
 
 
-@numba.njit(nogil=True)
+@inner()
 def _add(a_hi: Any, a_lo: Any, b_hi: Any, b_lo: Any) -> Any:
     """a + b modulo 2**128."""
     lo = a_lo + b_lo
     return a_hi + b_hi + (_1 if lo < a_lo else _0), lo
 
 
-@numba.njit(nogil=True)
+@inner()
 def _step(hi: Any, lo: Any, c_hi: Any, c_lo: Any) -> Any:
     """s * M + c."""
     hi, lo = _multiply(hi, lo, _M_HI, _M_LO)
     return _add(hi, lo, c_hi, c_lo)
 
 
-@numba.njit(nogil=True)
+@inner()
 def _steps(hi: Any, lo: Any, c_hi: Any, c_lo: Any, count: int) -> Any:
     """s after ``count`` steps, by repeated squaring of s -> s * m + c."""
     m_hi, m_lo = _M_HI, _M_LO
@@ -128,14 +128,14 @@ def _steps(hi: Any, lo: Any, c_hi: Any, c_lo: Any, count: int) -> Any:
     return hi, lo
 
 
-@numba.njit(nogil=True)
+@inner()
 def _word(hi: Any, lo: Any) -> Any:
     """The 64 bits that a state gives."""
     mixed, turn = hi ^ lo, hi >> _58
     return (mixed >> turn) | (mixed << ((_0 - turn) & _63))
 
 
-@numba.njit(nogil=True)
+@inner()
 def _words(hi: Any, lo: Any, c_hi: Any, c_lo: Any, out: Any) -> Any:
     """Fill ``out`` (2 n uint32) with n steps; returns s."""
     for k in range(out.size // 2):
@@ -146,13 +146,13 @@ def _words(hi: Any, lo: Any, c_hi: Any, c_lo: Any, out: Any) -> Any:
     return hi, lo
 
 
-@numba.njit(nogil=True)
+@inner()
 def _keep(words: Any, threshold: Any, mask: Any) -> None:
     for k in range(mask.size):
         mask[k] = (words[k] >> np.uint32(8)) >= threshold
 
 
-@numba.njit(nogil=True)
+@inner()
 def _scale(x: Any, mask: Any, scale: Any, y: Any) -> None:
     for k in range(y.size):
         y[k] = x[k] * (x.dtype.type(mask[k]) * scale)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import loops, panels, tile
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 
@@ -53,7 +53,7 @@ def lstm_greedy_twin(
             break
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _add_bias(z: Any, bias: Any, first: int, out: Any) -> None:
     """out = z + bias for the columns of one gate, which begin at ``first``.
 
@@ -64,7 +64,7 @@ def _add_bias(z: Any, bias: Any, first: int, out: Any) -> None:
             out[n, k] = z[n, k] + bias[np.uintp(first) + np.uintp(k)]
 
 
-@numba.njit(nogil=True)
+@inner()
 def _largest(x: Any) -> int:
     """Place of the first of the largest numbers of x, or of the first NaN."""
     place = 0

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import loops, panels, tile
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 
@@ -94,27 +94,27 @@ def gru_backward_twin(
 # A plain 1 would make float64 of what it meets, hence ``one``.
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _product_of(x: Any, y: Any, out: Any) -> None:
     for k in range(out.size):
         out[k] = x[k] * y[k]
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _sum_of(x: Any, y: Any, out: Any) -> None:
     for k in range(out.size):
         out[k] = x[k] + y[k]
 
 
 # Not reassociated: LLVM would make c + u * (before - c) of it, which rounds where u is 1.
-@numba.njit(nogil=True, fastmath={"contract"}, error_model="numpy")
+@inner(fastmath={"contract"}, error_model="numpy")
 def _new_state(u: Any, c: Any, before: Any, h: Any) -> None:
     one = u.dtype.type(1)
     for k in range(h.size):
         h[k] = u[k] * before[k] + (one - u[k]) * c[k]
 
 
-@numba.njit(nogil=True)
+@inner()
 def _keep_state(gates: Any) -> None:
     """Gates (3 or 4, H) of one row that leave its state as it is."""
     gates[:] = 0
@@ -161,21 +161,21 @@ def gru_forward(
         _new_state(u.ravel(), c.ravel(), before.ravel(), h[t + 1, start:stop].ravel())
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _update_gradient(dh: Any, before: Any, c: Any, u: Any, dz: Any) -> None:
     one = u.dtype.type(1)
     for k in range(dz.size):
         dz[k] = dh[k] * (before[k] - c[k]) * u[k] * (one - u[k])
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _candidate_gradient(dh: Any, u: Any, c: Any, dz: Any) -> None:
     one = c.dtype.type(1)
     for k in range(dz.size):
         dz[k] = dh[k] * (one - u[k]) * (one - c[k] * c[k])
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _reset_gradient(upper: Any, factor: Any, r: Any, dz: Any) -> None:
     one = r.dtype.type(1)
     for k in range(dz.size):

@@ -25,12 +25,13 @@ from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types as nb
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from .inner import inner
 
 _LINE = 8  # int64 numbers in a cache line; each of the numbers has a line to itself
 CALL, TAKEN, FINISHED = 0, _LINE, 2 * _LINE
@@ -95,14 +96,14 @@ def _pause(typingctx: Any) -> Any:
     return nb.void(), codegen
 
 
-@numba.njit(nogil=True)
+@inner()
 def _open_call(board: Any, ticket: int) -> None:
     _write(board, FINISHED, ticket << 32)  # before anybody can take a piece and finish it
     _write(board, TAKEN, ticket << 32)
     _write(board, CALL, ticket)
 
 
-@numba.njit(nogil=True)
+@inner()
 def _count(board: Any, place: int, ticket: int, limit: int) -> int:
     """Count one up; the number before, or -1 if it was the limit or the call is over."""
     while True:
@@ -114,7 +115,7 @@ def _count(board: Any, place: int, ticket: int, limit: int) -> int:
             return number
 
 
-@numba.njit(nogil=True)
+@inner()
 def _all_finished(board: Any, ticket: int, pieces: int) -> bool:
     """Wait for the pieces that threads have taken; False if that takes long."""
     for _ in range(_PATIENCE):
@@ -124,7 +125,7 @@ def _all_finished(board: Any, ticket: int, pieces: int) -> bool:
     return False
 
 
-@numba.njit(nogil=True)
+@inner()
 def _next_call(board: Any, ticket: int) -> bool:
     """Look on until there is another call; False if none comes."""
     for _ in range(_PATIENCE):

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import loops, panels, tile
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 
@@ -122,7 +122,7 @@ def layer_norm_lstm_backward_twin(
         dh[rows] = np.where(over, dh_t, d_gates[t, rows] @ w_h.T)
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _normalise(x: Any, epsilon: Any, factor: Any) -> None:
     """Rows of x (n, H) to mean 0 and variance 1, in place; factor: (n,), written."""
     zero, one, size = x.dtype.type(0), x.dtype.type(1), x.dtype.type(x.shape[1])
@@ -142,7 +142,7 @@ def _normalise(x: Any, epsilon: Any, factor: Any) -> None:
         factor[n] = scale
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _scale_and_shift(x: Any, gamma: Any, beta: Any, y: Any) -> None:
     """y = gamma * x + beta, a row at a time.  gamma, beta: (H,); x, y: (n, H)."""
     for n in range(x.shape[0]):
@@ -150,7 +150,7 @@ def _scale_and_shift(x: Any, gamma: Any, beta: Any, y: Any) -> None:
             y[n, k] = gamma[k] * x[n, k] + beta[k]
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _through_norm(dy: Any, normal: Any, factor: Any, gamma: Any, dx: Any) -> None:
     """dL/dx from dL/dnorm(x) for one row; all (H,) but factor, a number."""
     size = dy.dtype.type(dy.size)
@@ -164,7 +164,7 @@ def _through_norm(dy: Any, normal: Any, factor: Any, gamma: Any, dx: Any) -> Non
         dx[k] = factor * (dx[k] - mean - slope * normal[k])
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _add_product(x: Any, y: Any, z: Any) -> None:
     for k in range(x.size):
         z[k] += x[k] * y[k]

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import elementary, panels, tile
+from .inner import inner
 from .registry import FASTMATH
 
 
@@ -28,7 +28,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 BLOCK = 32  # rows done together where sequences end early
 
 
-@numba.njit(nogil=True)
+@inner()
 def rows_together(ends: Any, steps: int, start: int, stop: int) -> int:
     """How many rows of a range to do at a time: all if every one runs to the end."""
     for n in range(start, stop):
@@ -37,7 +37,7 @@ def rows_together(ends: Any, steps: int, start: int, stop: int) -> int:
     return max(stop - start, 1)
 
 
-@numba.njit(nogil=True)
+@inner()
 def running(ends: Any, t: int, first: int, last: int) -> int:
     """One behind the last of the rows first to last that has not ended at step t.
 
@@ -49,7 +49,7 @@ def running(ends: Any, t: int, first: int, last: int) -> int:
     return min(last, first + (live - first + tile.ROWS - 1) // tile.ROWS * tile.ROWS)
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def sigmoid_all(x: Any) -> None:
     """x = sigmoid(x)."""
     elementary.wide_vectors()
@@ -57,7 +57,7 @@ def sigmoid_all(x: Any) -> None:
         x[k] = elementary.sigmoid(x[k])
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def tanh_all(x: Any) -> None:
     """x = tanh(x)."""
     elementary.wide_vectors()
@@ -65,7 +65,7 @@ def tanh_all(x: Any) -> None:
         x[k] = elementary.tanh(x[k])
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def tanh_of(x: Any, y: Any) -> None:
     """y = tanh(x)."""
     elementary.wide_vectors()
@@ -73,28 +73,28 @@ def tanh_of(x: Any, y: Any) -> None:
         y[k] = elementary.tanh(x[k])
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def copy(x: Any, y: Any) -> None:
     """y = x."""
     for k in range(y.size):
         y[k] = x[k]
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def add(x: Any, y: Any) -> None:
     """y += x."""
     for k in range(x.size):
         y[k] += x[k]
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def times(x: Any, y: Any) -> None:
     """y *= x."""
     for k in range(x.size):
         y[k] *= x[k]
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def square_sum(x: Any) -> Any:
     """Sum of the squares of x, which is not empty."""
     total = x[0] * x[0]
@@ -103,7 +103,7 @@ def square_sum(x: Any) -> Any:
     return total
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def add_inputs(
     x: Any, which: Any, bias: Any, first: int, z: Any, place: int, out: Any
 ) -> None:
@@ -119,7 +119,7 @@ def add_inputs(
             out[n, k] = z[n, np.uintp(place) + np.uintp(k)] + x[row, column] + bias[column]
 
 
-@numba.njit(nogil=True)
+@inner()
 def pack_gates(w: Any, together: int) -> Any:
     """Panels of w (K, 4H) for so many gates together: (4 / together, P, K, width)."""
     depth, columns = w.shape[0], w.shape[1] // 4 * together
@@ -134,21 +134,21 @@ def pack_gates(w: Any, together: int) -> Any:
     return packed
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def new_cell(i: Any, j: Any, f: Any, c_before: Any, c: Any) -> None:
     """c' = f c + i j."""
     for k in range(c.size):
         c[k] = f[k] * c_before[k] + i[k] * j[k]
 
 
-@numba.njit(nogil=True)
+@inner()
 def keep_cell(gates: Any) -> None:
     """Gates (4, H) of one row that leave its cell as it is."""
     gates[:] = 0
     gates[2] = 1
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def total_cell_gradient(dh: Any, o: Any, tanh_c: Any, dc: Any) -> None:
     """dc += what comes through the output gate from dh."""
     one = dc.dtype.type(1)
@@ -156,7 +156,7 @@ def total_cell_gradient(dh: Any, o: Any, tanh_c: Any, dc: Any) -> None:
         dc[k] += dh[k] * o[k] * (one - tanh_c[k] * tanh_c[k])
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def through_sigmoid(upper: Any, factor: Any, y: Any, dz: Any) -> None:
     """dz = upper * factor * sigmoid', from the sigmoid's value y."""
     one = dz.dtype.type(1)
@@ -164,7 +164,7 @@ def through_sigmoid(upper: Any, factor: Any, y: Any, dz: Any) -> None:
         dz[k] = upper[k] * factor[k] * y[k] * (one - y[k])
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def through_tanh(upper: Any, factor: Any, y: Any, dz: Any) -> None:
     """dz = upper * factor * tanh', from the tanh's value y."""
     one = dz.dtype.type(1)

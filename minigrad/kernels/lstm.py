@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import loops, panels, tile
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 
@@ -88,7 +88,7 @@ def lstm_backward_twin(
         dh[rows] = np.where((t >= ends[rows])[:, None], dh_t, d_gates[t, rows] @ w_h.T)
 
 
-@numba.njit(nogil=True)
+@inner()
 def new_state(
     gates: Any, h: Any, c: Any, ends: Any, t: int, first: int, live: int, last: int
 ) -> None:
@@ -118,7 +118,7 @@ def new_state(
             loops.copy(c[t, n], c[t + 1, n])
 
 
-@numba.njit(nogil=True)
+@inner()
 def through_cell(
     gates: Any, c: Any, d_out: Any, dh: Any, dc: Any, flow: Any, t: int, first: int, live: int,
     last: int, dz: Any, space: Any,

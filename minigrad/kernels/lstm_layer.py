@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import loops, panels, tile
+from .inner import inner
 from .lstm import lstm_backward_twin, lstm_forward_twin, new_state, through_cell
 from .registry import FASTMATH, kernel
 
@@ -86,7 +86,7 @@ def _largest(
 # -- compiled -------------------------------------------------------------------------------
 
 
-@numba.njit(nogil=True)
+@inner()
 def _beside(x: Any, h: Any, out: Any) -> None:
     """out (n, D + H) = rows of x (n, D) and of h (n, H) side by side."""
     depth = x.shape[1]
@@ -95,7 +95,7 @@ def _beside(x: Any, h: Any, out: Any) -> None:
         loops.copy(h[n], out[n, depth:])
 
 
-@numba.njit(nogil=True)
+@inner()
 def _pack(w_x: Any, w_h: Any) -> Any:
     """Panels of [w_x; w_h], (panels, D + H, width)."""
     depth, wide = w_x.shape[0] + w_h.shape[0], w_h.shape[1]
@@ -134,7 +134,7 @@ def lstm_layer_forward(
             new_state(gates, h, c, ends, t, first, live, last)
 
 
-@numba.njit(nogil=True)
+@inner()
 def _add_share(
     beside: Any, dz: Any, places: Any, w_x: Any, packed: Any, space: Any, dx: Any, sums: Any,
     db: Any,
@@ -159,7 +159,7 @@ def _add_share(
     for p in range(across // step):
         tile.column_of_blocks(
             tile.flat(beside), np.intp(0), packed, p * rows * step, tile.flat(sums), p * step,
-            one, depth, step, across, rows, depth, onto, tile.flat(sums), p * step, across, step,
+            one, depth, step, across, rows, depth, onto, tile.flat(sums), p * step, across,
         )  # fmt: skip
 
 

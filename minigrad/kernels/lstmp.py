@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import loops, panels, tile
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 
@@ -99,7 +99,7 @@ def lstmp_backward_twin(
         dh[rows] = np.where(over, dh_t, d_gates[t, rows] @ w_h.T)
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _add_product(w: Any, x: Any, y: Any) -> None:
     """y += w * x, a row at a time.  w: (H,); x, y: (n, H)."""
     for n in range(x.shape[0]):
@@ -107,14 +107,14 @@ def _add_product(w: Any, x: Any, y: Any) -> None:
             y[n, k] += w[k] * x[n, k]
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _limit(x: Any, bound: Any) -> None:
     for k in range(x.size):
         low = -bound if x[k] < -bound else x[k]  # written so that a NaN passes
         x[k] = bound if low > bound else low
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _stop_at_limit(x: Any, bound: Any, dx: Any) -> None:
     """dx = 0 where x is beyond the bound."""
     for k in range(x.size):

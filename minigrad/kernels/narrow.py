@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import tile
+from .inner import inner
 from .registry import kernel
 
 
@@ -46,7 +46,7 @@ _quarter_block = tile._block(_QUARTER, vectors=_VECTORS, narrow=True)
 _single_row = tile._block(1, vectors=_VECTORS, narrow=True)
 
 
-@numba.njit(nogil=True, forceinline=True)
+@inner(forceinline=True)
 def _rows(
     a: Any, a_start: int, a_row: int, a_column: int, b: Any, b_start: int, c: Any, c_start: int,
     depth: int, rows: int, onto: bool, d: Any, d_start: int, d_row: int,
@@ -78,7 +78,7 @@ def _rows(
         )  # fmt: skip
 
 
-@numba.njit(nogil=True)
+@inner()
 def _product(a: Any, a_turned: bool, b: Any, bias: Any, c: Any, start: int, stop: int) -> None:
     """c = a @ b + bias for rows start to stop, b as it lies in memory."""
     columns, shift = c.shape[1], bias.copy()  # of one type: bias may be read-only

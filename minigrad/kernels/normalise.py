@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 
@@ -153,7 +153,7 @@ def batch_norm_backward_twin(
 # Loops over one row, or down one block, that touch few arrays: see loops.py.
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _moments_of(x: Any, epsilon: Any) -> Any:
     """Mean and 1 / sqrt(var + epsilon) of a row."""
     one, size, first = x.dtype.type(1), x.dtype.type(x.size), x[0]
@@ -167,19 +167,19 @@ def _moments_of(x: Any, epsilon: Any) -> Any:
     return mean, one / np.sqrt(squares / size + epsilon)
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _scaled(x: Any, mean: Any, factor: Any, gamma: Any, beta: Any, y: Any) -> None:
     for k in range(y.size):
         y[k] = (x[k] - mean) * factor * gamma[k] + beta[k]
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _times(x: Any, y: Any, z: Any) -> None:
     for k in range(z.size):
         z[k] = x[k] * y[k]  # rounded here, so that a row of one number gives exactly 0
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _means_of(dn: Any, x: Any, mean: Any, factor: Any) -> Any:
     """Means over a row of dn, and of dn times the normalised x."""
     total, along, size = x.dtype.type(0), x.dtype.type(0), x.dtype.type(x.size)
@@ -189,38 +189,38 @@ def _means_of(dn: Any, x: Any, mean: Any, factor: Any) -> Any:
     return total / size, along * factor / size
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _through(x: Any, mean: Any, factor: Any, total: Any, along: Any, dx: Any) -> None:
     """dx, which holds dn, becomes dL/dx."""
     for k in range(dx.size):
         dx[k] = factor * (dx[k] - total - along * (x[k] - mean) * factor)
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _add(x: Any, total: Any) -> None:
     for k in range(total.size):
         total[k] += x[k]
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _add_shifted(x: Any, shift: Any, total: Any) -> None:
     for k in range(total.size):
         total[k] += x[k] - shift[k]
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _add_products(x: Any, mean: Any, factor: Any, g: Any, total: Any) -> None:
     for k in range(total.size):
         total[k] += g[k] * ((x[k] - mean) * factor)
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _add_squares(x: Any, mean: Any, total: Any) -> None:
     for k in range(total.size):
         total[k] += (x[k] - mean[k]) * (x[k] - mean[k])
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _add_centred(x: Any, mean: Any, g: Any, total: Any) -> None:
     for k in range(total.size):
         total[k] += g[k] * (x[k] - mean[k])

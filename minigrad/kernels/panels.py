@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from . import tile
+from .inner import inner
 
 
-@numba.njit(nogil=True)
+@inner()
 def aligned(size: int, like: Any) -> Any:
     """Zeros (size,) of the dtype of ``like`` that begin where a vector does in memory.
 
@@ -68,7 +68,7 @@ def _transpose(typingctx: Any, b: Any, start: Any, b_row: Any, c: Any, c_start: 
     return signature, codegen
 
 
-@numba.njit(nogil=True, inline="always")
+@inner(inline="always")
 def pack_panels(
     b: Any, turned: bool, k: int, depth: int, first: int, columns: int, panels: Any, start: int,
     apart: int,
@@ -84,7 +84,7 @@ def pack_panels(
     )  # fmt: skip
 
 
-@numba.njit(nogil=True)
+@inner()
 def _pack_panels(
     b: Any, b_row: int, turned: bool, k: int, depth: int, first: int, columns: int, panels: Any,
     start: int, apart: int,
@@ -117,7 +117,7 @@ def _pack_panels(
             panels[place + i * step] = row[i]
 
 
-@numba.njit(nogil=True, inline="always")
+@inner(inline="always")
 def pack(b: Any, turned: bool, k: int, depth: int, first: int, columns: int) -> Any:
     """Panels (ceil(columns / width), depth, width) of a part of b, see :func:`pack_panels`."""
     return _pack(
@@ -126,7 +126,7 @@ def pack(b: Any, turned: bool, k: int, depth: int, first: int, columns: int) -> 
     )  # fmt: skip
 
 
-@numba.njit(nogil=True)
+@inner()
 def _pack(
     b: Any, b_row: int, turned: bool, k: int, depth: int, first: int, columns: int
 ) -> Any:
@@ -138,7 +138,7 @@ def _pack(
     return packed
 
 
-@numba.njit(nogil=True)
+@inner()
 def turn(b: Any, first: int, c: Any) -> None:
     """c (M, P) = the transpose of columns first to first + M of b (P, K); both C-contiguous."""
     rows, columns = c.shape

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import loops, windows
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 Window = tuple[int, int, int, int, int, int]
@@ -99,14 +99,14 @@ def avg_pool2d_backward_twin(
 # -- compiled -------------------------------------------------------------------------------
 
 
-@numba.njit(nogil=True)
+@inner()
 def _cut(position: int, stride: int, before: int, size: int, length: int) -> Any:
     """Where a window begins, and its first cell and the one after its last within the image."""
     begin = position * stride - before
     return begin, max(-begin, 0), min(length - begin, size)
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _add_times(x: Any, factor: Any, out: Any) -> None:
     """out += factor * x."""
     for k in range(out.size):

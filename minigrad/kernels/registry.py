@@ -193,7 +193,9 @@ def kernel(
 
     def build(function: Callable[..., Any]) -> Any:
         lasts = hasattr(sys.modules[function.__module__], "__file__")  # not so in a notebook
-        fast = numba.njit(cache=lasts, nogil=True, fastmath=fastmath, error_model="numpy")(function)
+        fast = numba.njit(
+            cache=lasts, nogil=True, fastmath=fastmath, error_model="numpy", no_cfunc_wrapper=True
+        )(function)
         # Numba's cache looks for changes in the kernel's own file only, but kernels inline
         # functions of their neighbours: here a change in any of those compiles anew.
         if lasts:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import loops, panels, tile
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 
@@ -60,13 +60,13 @@ def rnn_backward_twin(
         dh[rows] = np.where(over, dh_t, d_x[t, rows] @ w_h.T)
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _relu_all(x: Any) -> None:
     for k in range(x.size):
         x[k] = 0 if x[k] < 0 else x[k]  # written so that a NaN passes
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _through_relu(upper: Any, y: Any, dz: Any) -> None:
     """dz = upper * relu', from the value y of relu."""
     zero, one = y.dtype.type(0), y.dtype.type(1)  # plain numbers would make float64 of it
@@ -74,7 +74,7 @@ def _through_relu(upper: Any, y: Any, dz: Any) -> None:
         dz[k] = upper[k] * (one if y[k] > zero else zero)
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _through_tanh(upper: Any, y: Any, dz: Any) -> None:
     """dz = upper * tanh', from the value y of tanh."""
     one = y.dtype.type(1)

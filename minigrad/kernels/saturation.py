@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from .inner import inner
 from .registry import FASTMATH, kernel
 
 
@@ -26,7 +26,7 @@ def count_saturated_twin(
     counts[1] = np.sum((x >= high[:, None, None]) & running, axis=(2, 3))
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _count_row(x: Any, low: Any, high: Any) -> Any:
     """Counted in x's own dtype, which makes vector code: exact below 2**24 entries."""
     one, zero = x.dtype.type(1), x.dtype.type(0)

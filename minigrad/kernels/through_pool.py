@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import conv, loops, panels, tile, windows
+from .inner import inner
 from .registry import kernel
 
 # -- the twins ------------------------------------------------------------------------------
@@ -44,14 +44,14 @@ def pooled_weight_gradient_twin(
 # -- compiled -------------------------------------------------------------------------------
 
 
-@numba.njit(nogil=True)
+@inner()
 def _run_length(w: Any) -> int:
     """L of weights (KH, KW, I, O)."""
     step = tile.width(w.dtype)
     return (w.shape[1] * w.shape[2] + step - 1) // step * step
 
 
-@numba.njit(nogil=True)
+@inner()
 def _passed(g: Any, y: Any, relu: bool, out: Any) -> None:
     """out = what comes back through relu.  All flat."""
     if relu:
@@ -60,7 +60,7 @@ def _passed(g: Any, y: Any, relu: bool, out: Any) -> None:
         loops.copy(g, out)
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _values_of_channel(
     g: Any, which: Any, channel: int, channels: int, pixels: Any, values: Any, places: Any
 ) -> int:
@@ -117,7 +117,7 @@ def pooled_weight_gradient(
             panels.turn(sums, i * length, result[i * used : (i + 1) * used])
 
 
-@numba.njit(nogil=True)
+@inner()
 def _by_channel(w: Any, length: int) -> Any:
     """w (KH, KW, I, O) as (O, KH, L), zeros at the end of each run."""
     kernel_h, kernel_w, inputs, outputs = w.shape
@@ -131,7 +131,7 @@ def _by_channel(w: Any, length: int) -> Any:
     return result
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _values_of_cells(
     g: Any, which: Any, apart: int, room: int, counts: Any, values: Any, rows: Any
 ) -> None:

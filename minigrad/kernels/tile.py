@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.binding
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -23,6 +22,8 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload
+
+from .inner import inner
 
 
 def _vector_bytes() -> int:
@@ -248,8 +249,6 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS, narrow: bool 
 
 
 _full_block = _block(ROWS)
-_tall_block = _block(ROWS + 2)  # two rows alone would take as long as four
-_high_block = _block(ROWS * VECTORS, vectors=1)  # where half of a panel is padding
 _half_block = _block(ROWS // 2)
 _two_rows = _block(2)
 _single_row = _block(1)
@@ -260,39 +259,21 @@ _wide_row = _block(1, scattered="B", vectors=_WIDE)
 _narrow_row = _block(1, scattered="B")
 
 
-@numba.njit(nogil=True)
+@inner()
 def column_of_blocks(
     a: Any, a_start: int, b: Any, b_start: int, c: Any, c_start: int, a_row: int, a_column: int,
     b_row: int, c_row: int, depth: int, rows: int, onto: bool, d: Any, d_start: int, d_row: int,
-    columns: int,
 ) -> None:  # fmt: skip
     """All rows of one panel: the panel stays in cache while they pass over it.
 
-    Arrays: flat; columns: how many of the panel's are wanted, the others may hold anything
-    afterwards; the other numbers are those of the block above.
+    Arrays: flat; the numbers are those of the block above.
     """
-    high = 0
-    if columns * VECTORS <= width(c.dtype):
-        high = rows - rows % (ROWS * VECTORS)
-    for i in range(0, high, ROWS * VECTORS):
-        _high_block(
-            a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
-            a_row, a_column, b_row, c_row, depth, onto, d, d_start + i * d_row, d_row,
-        )  # fmt: skip
     done = rows - rows % ROWS
-    if done > high and 2 <= rows - done < 4:
-        done -= ROWS
-    for i in range(high, done, ROWS):
+    for i in range(0, done, ROWS):
         _full_block(
             a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
             a_row, a_column, b_row, c_row, depth, onto, d, d_start + i * d_row, d_row,
         )  # fmt: skip
-    if rows - done > ROWS:
-        _tall_block(
-            a, a_start + done * a_row, b, b_start, c, c_start + done * c_row,
-            a_row, a_column, b_row, c_row, depth, onto, d, d_start + done * d_row, d_row,
-        )  # fmt: skip
-        done += ROWS + 2
     if rows - done >= ROWS // 2:
         _half_block(
             a, a_start + done * a_row, b, b_start, c, c_start + done * c_row,
@@ -312,7 +293,7 @@ def column_of_blocks(
         )  # fmt: skip
 
 
-@numba.njit(nogil=True)
+@inner()
 def scattered_product(
     a: Any, a_start: int, rows: Any, columns: Any, b: Any, b_start: int, b_row: int, c: Any,
     onto: bool, d: Any, d_row: int,
@@ -336,7 +317,7 @@ def scattered_product(
         )  # fmt: skip
 
 
-@numba.njit(nogil=True, inline="always")  # its arguments are more work to pass than the loops
+@inner(inline="always")  # its arguments are more work to pass than the loops
 def add_rows(
     values: Any, rows: Any, b: Any, b_start: int, c: Any, c_start: int, columns: int
 ) -> None:
@@ -359,7 +340,7 @@ def add_rows(
         )  # fmt: skip
 
 
-@numba.njit(nogil=True, inline="always")
+@inner(inline="always")
 def product(a: Any, panels: Any, c: Any) -> None:
     """c = a @ b, with b given as its panels.
 
@@ -371,7 +352,7 @@ def product(a: Any, panels: Any, c: Any) -> None:
     )  # fmt: skip
 
 
-@numba.njit(nogil=True, inline="always")
+@inner(inline="always")
 def product_onto(a: Any, panels: Any, c: Any, d: Any, d_row: int) -> None:
     """c = a @ b + d, whose rows are ``d_row`` numbers apart: 0 for one row that all share."""
     _product(
@@ -380,7 +361,7 @@ def product_onto(a: Any, panels: Any, c: Any, d: Any, d_row: int) -> None:
     )  # fmt: skip
 
 
-@numba.njit(nogil=True)
+@inner()
 def _product(
     a: Any, rows: int, panels: Any, count: int, depth: int, c: Any, onto: bool, d: Any, d_row: int
 ) -> None:
@@ -388,5 +369,5 @@ def _product(
     for p in range(count):
         column_of_blocks(
             a, zero, panels, p * depth * step, c, p * step,
-            depth, one, step, count * step, depth, rows, onto, d, p * step, d_row, step,
+            depth, one, step, count * step, depth, rows, onto, d, p * step, d_row,
         )  # fmt: skip

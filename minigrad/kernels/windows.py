@@ -15,16 +15,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import elementary, loops, panels, tile
+from .inner import inner
 
 _STRIP = 256  # output pixels that are multiplied before their results are taken up
 _CHUNK = 160  # rows of a panel that they pass over at a time: half the L1 cache
 
 
-@numba.njit(nogil=True)
+@inner()
 def pixel_order(height: int, columns: int, pool: Any, strip: int) -> Any:
     """The pixels of an image in the order in which they are multiplied.
 
@@ -50,7 +50,7 @@ def pixel_order(height: int, columns: int, pool: Any, strip: int) -> Any:
     return order
 
 
-@numba.njit(nogil=True)
+@inner()
 def pixel_table(order: Any, down: int, across: int) -> Any:
     """Place of each pixel whose neighbours are so far away; some more, which nobody reads."""
     table = np.zeros(len(order) + tile.ROWS, np.intp)
@@ -59,7 +59,7 @@ def pixel_table(order: Any, down: int, across: int) -> Any:
     return table
 
 
-@numba.njit(nogil=True)
+@inner()
 def tap_table(rows: Any, columns: Any, down: int, across: int, channels: int, spare: int) -> Any:
     """Place of each channel of the cells (rows[t], columns[t]) of a window; some spare zeros."""
     table = np.zeros(len(rows) * channels + spare, np.intp)
@@ -69,7 +69,7 @@ def tap_table(rows: Any, columns: Any, down: int, across: int, channels: int, sp
     return table
 
 
-@numba.njit(nogil=True)
+@inner()
 def kernel_cells(kernel_h: int, kernel_w: int, window: Any) -> Any:
     """Rows and columns of the cells of a kernel, and their numbers; (3, KH * KW)."""
     cells = np.empty((3, kernel_h * kernel_w), np.intp)
@@ -80,7 +80,7 @@ def kernel_cells(kernel_h: int, kernel_w: int, window: Any) -> Any:
     return cells
 
 
-@numba.njit(nogil=True)
+@inner()
 def empty_padded(x: Any, kernel_h: int, kernel_w: int, window: Any) -> Any:
     """Zeros for one image (H, W, C) of x and the padding, so far as any window reaches."""
     stride_h, stride_w, dilation_h, dilation_w, top, left, out_h, out_w = window
@@ -89,7 +89,7 @@ def empty_padded(x: Any, kernel_h: int, kernel_w: int, window: Any) -> Any:
     return np.zeros((high, wide, x.shape[3]), x.dtype)
 
 
-@numba.njit(nogil=True)
+@inner()
 def pack_weights(w: Any, turned: bool, cells: Any, groups: int) -> Any:
     """Panels (groups, count, depth, width) of the weights of some cells, (cells, I, O).
 
@@ -111,7 +111,7 @@ def pack_weights(w: Any, turned: bool, cells: Any, groups: int) -> Any:
     return packed
 
 
-@numba.njit(nogil=True)
+@inner()
 def lay_in(image: Any, top: int, left: int, padded: Any) -> None:
     """Write an image (H, W, C) into the middle of a padded one."""
     length, begin = image.shape[1] * image.shape[2], left * image.shape[2]
@@ -119,7 +119,7 @@ def lay_in(image: Any, top: int, left: int, padded: Any) -> None:
         loops.copy(image[i].ravel(), padded[top + i].ravel()[begin : begin + length])
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def larger(values: Any, cell: int, best: Any, which: Any) -> None:
     """best = max(best, values), and which = cell where that changes it; a NaN stays."""
     elementary.wide_vectors()
@@ -130,7 +130,7 @@ def larger(values: Any, cell: int, best: Any, which: Any) -> None:
         which[k] = cell if larger else number
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def rectify(x: Any) -> None:
     """x = relu(x)."""
     zero = x.dtype.type(0)
@@ -139,7 +139,7 @@ def rectify(x: Any) -> None:
         x[k] = zero if value < zero else value
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def where_positive(g: Any, y: Any, out: Any) -> None:
     """out = g where y > 0, else 0."""
     zero = g.dtype.type(0)
@@ -148,7 +148,7 @@ def where_positive(g: Any, y: Any, out: Any) -> None:
         out[k] = value if y[k] > zero else zero
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def where_chosen(g: Any, which: Any, cell: int, out: Any) -> None:
     """out = g where which = cell, else 0."""
     zero = g.dtype.type(0)
@@ -157,7 +157,7 @@ def where_chosen(g: Any, which: Any, cell: int, out: Any) -> None:
         out[k] = value if which[k] == cell else zero
 
 
-@numba.njit(nogil=True)
+@inner()
 def back_through(g: Any, y: Any, relu: bool, which: Any, passed: Any, dz: Any) -> None:
     """From the gradient of an image's results to that of its sums, cell after cell.
 
@@ -174,7 +174,7 @@ def back_through(g: Any, y: Any, relu: bool, which: Any, passed: Any, dz: Any) -
             where_chosen(passed, which, np.uint8(cell), part)
 
 
-@numba.njit(nogil=True)
+@inner()
 def image_product(
     padded: Any, pixels: Any, taps: Any, across: int, panels: Any, shift: Any, relu: bool,
     cells: int, strip: int, order: Any, places: Any, columns: int, y: Any, which: Any,
@@ -226,7 +226,7 @@ def image_product(
                             own[j] = own[j] if own[j] else number
 
 
-@numba.njit(nogil=True)
+@inner()
 def strip_length(windows: int, cells: int) -> int:
     """Pooling windows of a strip: strips of one length, of about _STRIP pixels."""
     count = max((windows * cells + _STRIP - 1) // _STRIP, 1)

@@ -50,7 +50,7 @@ def test_bits_do_not_depend_on_the_cut(dtype):
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("columns", [9, 33, 40, 48, 61])
 def test_a_ragged_last_panel_and_any_number_of_rows(columns, turned, dtype):
-    """Blocks of every height: full, tall, half; and narrow ones where a panel is half empty."""
+    """Blocks of every height, and the copy of a panel that is not full."""
     rng = np.random.default_rng(columns)
     b, bias = rng.standard_normal((70, columns)).astype(dtype), np.ones(columns, dtype)
     a = rng.standard_normal((70, 43) if turned else (43, 70)).astype(dtype)
