@@ -332,6 +332,32 @@ def test_backward_at_once_with_hooks_and_inner_tensors():
     remove()
 
 
+def test_backward_at_once_calls_the_hook_of_an_argument():
+    w = nn.Parameter(np.ones(3, np.float32))
+    step = mg.capture(lambda x: mg.mse_loss(w * x, np.zeros(3, np.float32)), backward=True)
+    for k in range(6):  # the last two in a replay
+        x = mg.tensor(np.full(3, 3.0, np.float32), requires_grad=True)
+        if k > 3:
+            x.register_hook(lambda g: g * 10)
+        step(x)
+        assert x.grad.tolist() == [20.0 if k > 3 else 2.0] * 3
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_parameter_that_is_frozen_gets_no_gradient_any_more(backward):
+    w, v = nn.Parameter(np.ones(3, np.float32)), nn.Parameter(np.ones(3, np.float32))
+    step = mg.capture(lambda x: mg.mse_loss(w * v, x), backward=backward)
+    for k in range(10):
+        if k in (4, 7):
+            v.requires_grad_(k == 7)
+        w.grad = v.grad = None
+        loss = step(np.full(3, 4.0, np.float32))
+        if not backward:
+            loss.backward()
+        assert w.grad.tolist() == [-2.0] * 3
+        assert (v.grad is None) == (4 <= k < 7)
+
+
 def test_backward_at_once_needs_a_loss():
     with pytest.raises(CaptureError, match="must return the loss first"):
         mg.capture(lambda x: x * 2, backward=True)(mg.ones(3))
