@@ -88,7 +88,13 @@ class Board(NoBoard):
         path = "/".join(part for part in (self._name if run != "report" else "", run) if part)
         if path not in self._writers:
             first = 0 if run == "report" else self._first
-            self._writers[path] = SummaryWriter(str(self._folder / path), purge_step=first)
+            folder = self._folder / path
+            # A file's name is a second and a host: a run that goes on within that second would
+            # write over the file of the run before it.  TensorBoard reads files by their names.
+            number = sum(1 for _ in folder.glob("*.tfevents.*"))
+            self._writers[path] = SummaryWriter(
+                str(folder), purge_step=first, filename_suffix=f".{number:04d}"
+            )
         return self._writers[path]
 
     # -- while it trains ----------------------------------------------------------------------
