@@ -252,10 +252,10 @@ def layer_norm_lstm_backward(
         for n in range(rows):
             row = start + n
             _through_norm(dc[row], normal[t, 4, row], factor[t, 4, row], gamma[4], d_raw[n])
-        loops.through_sigmoid(d_raw.ravel(), j, i, dy[0].ravel())
-        loops.through_tanh(d_raw.ravel(), i, j, dy[1].ravel())
-        loops.through_sigmoid(d_raw.ravel(), c[t, start:stop].ravel(), f, dy[2].ravel())
-        loops.through_sigmoid(dh_all, tanh_c, o, dy[3].ravel())
+        loops.through_sigmoid(d_raw.ravel(), j, i, dy[0], np.intp(0))
+        loops.through_tanh(d_raw.ravel(), i, j, dy[1], np.intp(0))
+        loops.through_sigmoid(d_raw.ravel(), c[t, start:stop].ravel(), f, dy[2], np.intp(0))
+        loops.through_sigmoid(dh_all, tanh_c, o, dy[3], np.intp(0))
         loops.times(f, d_raw.ravel())  # now dL/dc_{t-1}
         for n in range(rows):
             row = start + n

@@ -157,16 +157,27 @@ def total_cell_gradient(dh: Any, o: Any, tanh_c: Any, dc: Any) -> None:
 
 
 @inner(fastmath=FASTMATH, error_model="numpy")
-def through_sigmoid(upper: Any, factor: Any, y: Any, dz: Any) -> None:
-    """dz = upper * factor * sigmoid', from the sigmoid's value y."""
+def through_sigmoid(upper: Any, factor: Any, y: Any, dz: Any, place: int) -> None:
+    """dz = upper * factor * sigmoid', from the sigmoid's value y.
+
+    upper, factor, y: (n * H,); dz: (n, at least H), where columns from ``place`` are written.
+    """
     one = dz.dtype.type(1)
-    for k in range(dz.size):
-        dz[k] = upper[k] * factor[k] * y[k] * (one - y[k])
+    rows = dz.shape[0]
+    hidden = upper.size // max(1, rows)
+    for n in range(rows):
+        for k in range(hidden):
+            at, to = np.uintp(n * hidden) + np.uintp(k), np.uintp(place) + np.uintp(k)
+            dz[n, to] = upper[at] * factor[at] * y[at] * (one - y[at])
 
 
 @inner(fastmath=FASTMATH, error_model="numpy")
-def through_tanh(upper: Any, factor: Any, y: Any, dz: Any) -> None:
-    """dz = upper * factor * tanh', from the tanh's value y."""
+def through_tanh(upper: Any, factor: Any, y: Any, dz: Any, place: int) -> None:
+    """dz = upper * factor * tanh', from the tanh's value y; arrays as in through_sigmoid."""
     one = dz.dtype.type(1)
-    for k in range(dz.size):
-        dz[k] = upper[k] * factor[k] * (one - y[k] * y[k])
+    rows = dz.shape[0]
+    hidden = upper.size // max(1, rows)
+    for n in range(rows):
+        for k in range(hidden):
+            at, to = np.uintp(n * hidden) + np.uintp(k), np.uintp(place) + np.uintp(k)
+            dz[n, to] = upper[at] * factor[at] * (one - y[at] * y[at])

@@ -126,7 +126,7 @@ def through_cell(
     """Back through step t for rows first to live, as far as dL/dz.
 
     dh, dc: (N, H), in: from the steps behind; out: the total dL/dh_t, and dL/dc of the step
-    before.  dz: (4, at least n * H), a block for each gate, written; space: (at least n * H,).
+    before.  dz: (n, 4H), written; space: (at least n * H,).
     """
     hidden = c.shape[2]
     i, j, f, o = (
@@ -142,10 +142,11 @@ def through_cell(
         for n in range(first, last):
             flow[0, t, n] = loops.square_sum(dh[n])
             flow[1, t, n] = loops.square_sum(dc[n])
-    loops.through_sigmoid(dc_all, j, i, dz[0])
-    loops.through_tanh(dc_all, i, j, dz[1])
-    loops.through_sigmoid(dc_all, c[t, first:live].ravel(), f, dz[2])
-    loops.through_sigmoid(dh_all, tanh_c, o, dz[3])
+    zero = np.intp(0)
+    loops.through_sigmoid(dc_all, j, i, dz, zero)
+    loops.through_tanh(dc_all, i, j, dz, zero + hidden)
+    loops.through_sigmoid(dc_all, c[t, first:live].ravel(), f, dz, 2 * hidden)
+    loops.through_sigmoid(dh_all, tanh_c, o, dz, 3 * hidden)
     loops.times(f, dc_all)
 
 
@@ -186,7 +187,6 @@ def lstm_backward(
     turned = panels.pack(w_h, True, 0, w_h.shape[1], 0, hidden)
     block = loops.rows_together(ends, steps, start, stop)
     space = np.empty((block, turned.shape[0] * turned.shape[2]), w_h.dtype)
-    dz = np.empty((4, block * hidden), w_h.dtype)
     tanh_of_c = np.empty(block * hidden, w_h.dtype)
     for first in range(start, stop, block):
         last = min(first + block, stop)
@@ -194,15 +194,10 @@ def lstm_backward(
             live = loops.running(ends, t, first, last)
             rows = live - first
             back = space[:rows]
+            dz = d_gates[t, first:live]
             through_cell(gates, c, d_out, dh, dc, flow, t, first, live, last, dz, tanh_of_c)
-            for n in range(rows):  # from blocks to rows, as the products want them
-                for g in range(4):
-                    loops.copy(
-                        dz[g, n * hidden : (n + 1) * hidden],
-                        d_gates[t, first + n, g * hidden : (g + 1) * hidden],
-                    )
             d_gates[t, live:last] = 0
-            tile.product(d_gates[t, first:live], turned, back)
+            tile.product(dz, turned, back)
             for n in range(rows):
                 if t < ends[first + n]:
                     loops.copy(back[n], dh[first + n])

@@ -120,17 +120,25 @@ def lstm_layer_forward(
     loops.copy(bias, shift[: bias.size])
     block = loops.rows_together(ends, steps, start, stop)
     beside = np.empty((block, depth), x.dtype)
-    z = np.empty((block, count * step), x.dtype)
+    # The panels of a gate hold nothing else: their products are what the gates' blocks want.
+    whole, per = hidden % step == 0, count // 4
+    z = np.empty((0 if whole else block, count * step), x.dtype)
     for first in range(start, stop, block):
         last = min(first + block, stop)
         for t in range(steps):
             live = loops.running(ends, t, first, last)  # the rows behind have all ended
             rows = live - first
             _beside(x[t, first:live], h[t, first:live], beside[:rows])
-            tile.product_onto(beside[:rows], weights, z[:rows], shift, 0)
-            for g in range(4):
-                for n in range(rows):
-                    loops.copy(z[n, g * hidden : (g + 1) * hidden], gates[t, g, first + n])
+            for g in range(4 if whole else 0):
+                tile.product_onto(
+                    beside[:rows], weights[g * per : (g + 1) * per], gates[t, g, first:live],
+                    shift[g * hidden :], 0,
+                )  # fmt: skip
+            if not whole:
+                tile.product_onto(beside[:rows], weights, z[:rows], shift, 0)
+                for g in range(4):
+                    for n in range(rows):
+                        loops.copy(z[n, g * hidden : (g + 1) * hidden], gates[t, g, first + n])
             new_state(gates, h, c, ends, t, first, live, last)
 
 
@@ -179,10 +187,9 @@ def lstm_layer_backward(
     step = tile.width(x.dtype)
     most = batch // len(dw) + 1  # rows of a part
     room = max(_TOGETHER, most)
-    dz = np.empty((4, most * hidden), x.dtype)
     tanh_of_c = np.empty(most * hidden, x.dtype)
     back = np.empty((most, turned_h.shape[0] * step), x.dtype)
-    dz_rows = np.empty((room, wide), x.dtype)
+    dz = np.empty((room, wide), x.dtype)
     beside = np.empty((room, depth + hidden), x.dtype)
     places = np.empty(room, np.intp)
     across = (wide + step - 1) // step * step
@@ -197,31 +204,28 @@ def lstm_layer_backward(
         for t in range(steps - 1, -1, -1):
             live = loops.running(ends, t, first, last)
             rows = live - first
-            through_cell(gates, c, d_out, dh, dc, flow, t, first, live, last, dz, tanh_of_c)
             if filled + rows > room:
                 _add_share(
-                    beside[:filled], dz_rows[:filled], places, turned_x, packed, space, dx_rows,
+                    beside[:filled], dz[:filled], places, turned_x, packed, space, dx_rows,
                     sums, db[part],
                 )  # fmt: skip
                 filled = 0
             now = slice(filled, filled + rows)
-            for n in range(rows):  # from blocks to rows, as the products want them
-                for g in range(4):
-                    loops.copy(
-                        dz[g, n * hidden : (n + 1) * hidden],
-                        dz_rows[filled + n, g * hidden : (g + 1) * hidden],
-                    )
+            through_cell(
+                gates, c, d_out, dh, dc, flow, t, first, live, last, dz[now], tanh_of_c
+            )
+            for n in range(rows):
                 places[filled + n] = t * batch + first + n
             _beside(x[t, first:live], h[t, first:live], beside[now])
             for n in range(live, last if dx.size else live):
                 dx[t, n] = 0
-            tile.product(dz_rows[now], turned_h, back[:rows])
+            tile.product(dz[now], turned_h, back[:rows])
             for n in range(rows):
                 if t < ends[first + n]:
                     loops.copy(back[n], dh[first + n])
             filled += rows
         _add_share(
-            beside[:filled], dz_rows[:filled], places, turned_x, packed, space, dx_rows, sums,
+            beside[:filled], dz[:filled], places, turned_x, packed, space, dx_rows, sums,
             db[part],
         )  # fmt: skip
         for k in range(depth + hidden):

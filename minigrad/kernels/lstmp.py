@@ -207,7 +207,7 @@ def lstmp_backward(
                 loops.copy(unprojected[n], dm[n])
         else:
             loops.copy(dh_all, dm.ravel())
-        loops.through_sigmoid(dm.ravel(), tanh_c, o, dz[3].ravel())
+        loops.through_sigmoid(dm.ravel(), tanh_c, o, dz[3], np.intp(0))
         loops.total_cell_gradient(dm.ravel(), o, tanh_c, dc_all)
         if w_c.size:
             _add_product(w_c[2], dz[3], dc[start:stop])  # now the total dL/dc_t
@@ -220,9 +220,9 @@ def lstmp_backward(
             for n in range(rows):
                 if t < ends[start + n]:
                     _stop_at_limit(raw_c[n], clip, dc[start + n])
-        loops.through_sigmoid(dc_all, j, i, dz[0].ravel())
-        loops.through_tanh(dc_all, i, j, dz[1].ravel())
-        loops.through_sigmoid(dc_all, before, f, dz[2].ravel())
+        loops.through_sigmoid(dc_all, j, i, dz[0], np.intp(0))
+        loops.through_tanh(dc_all, i, j, dz[1], np.intp(0))
+        loops.through_sigmoid(dc_all, before, f, dz[2], np.intp(0))
         loops.times(f, dc_all)
         if w_c.size:
             _add_product(w_c[0], dz[0], dc[start:stop])
