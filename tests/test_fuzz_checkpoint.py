@@ -14,10 +14,7 @@ import minigrad as mg
 from minigrad import checkpoint, nn, optim
 from minigrad.errors import CheckpointError
 
-STABLE = hypothesis.settings(
-    derandomize=True, deadline=None, database=None, max_examples=80,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)  # fmt: skip
+EIGHTY = hypothesis.settings(max_examples=80)
 
 
 def training():
@@ -67,7 +64,7 @@ def test_the_sound_one_is_read(sound):
     assert checkpoint.load(folder / "whole.npz", **training())["step"] == 7
 
 
-@STABLE
+@EIGHTY
 @given(st.data())
 def test_cut_or_changed(sound, data):
     folder, content = sound
@@ -86,7 +83,7 @@ def test_cut_or_changed(sound, data):
     try_it(folder, bytes(content))
 
 
-@STABLE
+@EIGHTY
 @given(st.binary(max_size=120), st.booleans())
 def test_random_bytes(sound, content, zip_head):
     try_it(sound[0], b"PK\x03\x04" * zip_head + content)
@@ -114,7 +111,7 @@ def mutated(draw, value):
     return draw(JSON)
 
 
-@STABLE
+@EIGHTY
 @given(st.data())
 def test_a_sound_archive_with_another_structure_or_other_arrays(sound, data):
     """The zip file is in order, so damage gets past its checksums."""

@@ -19,10 +19,7 @@ from minigrad.data import idx
 from minigrad.data.text import ALPHABET
 from minigrad.errors import DataError, MinigradError
 
-STABLE = hypothesis.settings(
-    derandomize=True, deadline=None, database=None, max_examples=80,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)  # fmt: skip
+EIGHTY = hypothesis.settings(max_examples=80)
 
 IMAGES = (2051).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in (2, 3, 3)) + bytes(18)
 LABELS = (2049).to_bytes(4, "big") + (5).to_bytes(4, "big") + bytes([1, 2, 3, 4, 5])
@@ -63,7 +60,7 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
-@STABLE
+@EIGHTY
 @given(damaged(IMAGES, LABELS, gzip.compress(IMAGES), gzip.compress(LABELS)))
 def test_idx(place, content):
     file = place / "file-idx"
@@ -77,7 +74,7 @@ def test_idx(place, content):
             assert array.dtype == np.uint8 and array.shape[1:] == item and array.nbytes < 1000
 
 
-@STABLE
+@EIGHTY
 @given(damaged(TEXT, gzip.compress(TEXT), zipped(TEXT)), st.sampled_from(["", ".gz", ".zip"]))
 def test_text(place, content, suffix):
     file = place / f"text{suffix}"
@@ -91,7 +88,7 @@ def test_text(place, content, suffix):
         assert data.decode(data.encode(text)) == text
 
 
-@STABLE
+@EIGHTY
 @given(st.tuples(*[damaged(TEXT, b"<unk> N\n", b"a b\n")] * 3))
 def test_ptb(place, contents):
     for part, content in zip(("train", "valid", "test"), contents):
@@ -105,7 +102,7 @@ def test_ptb(place, contents):
             assert ids.dtype == np.int64 and 0 <= ids.min() <= ids.max() < len(corpus.vocabulary)
 
 
-@STABLE
+@EIGHTY
 @given(st.one_of(st.text(max_size=60), st.binary(max_size=60), st.just(TEXT.decode())),
        st.integers(-1, 9))  # fmt: skip
 def test_words(text, size):

@@ -16,15 +16,9 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.testing import gradcheck
 
-hypothesis.settings.register_profile(
-    "stable", derandomize=True, deadline=None, database=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)  # fmt: skip
-STABLE = hypothesis.settings.get_profile("stable")
-
 
 def examples(count):
-    return hypothesis.settings(STABLE, max_examples=count)
+    return hypothesis.settings(max_examples=count)
 
 
 def normal(seed, *shape):

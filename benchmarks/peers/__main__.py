@@ -44,6 +44,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _result(options: Any, cases: list[dict[str, Any]]) -> dict[str, Any]:
+    machine = timing.machine_facts() | {"versions": versions()}
+    machine["busy_cores"] = [case["busy_cores"] for case in cases]
+    return {
+        "benchmark": "peers", "rounds": options.rounds, "cold": options.cold,
+        "machine": machine, "cases": cases,
+    }  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases.  Returns 0, or 2 if one of them could not be measured."""
     parser = timing.parser(__doc__, rounds=12)
@@ -68,16 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if measured:
             cases.append(measured)
             print(table(measured), flush=True)
+            if options.json:  # after each case: whoever stops a long run keeps what it measured
+                timing.write_json(options.json, _result(options, cases))
     if not cases:
         print("peers: nothing was measured", file=sys.stderr)
         return 2
-    result: dict[str, Any] = {
-        "benchmark": "peers", "rounds": options.rounds, "cold": options.cold,
-        "machine": timing.machine_facts() | {"versions": versions()}, "cases": cases,
-    }  # fmt: skip
-    result["machine"]["busy_cores"] = [case["busy_cores"] for case in cases]
-    if options.json:
-        timing.write_json(options.json, result)
     if options.picture:
         draw(cases, options.picture)
     return max(codes)

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigrad.data import MNIST, download_mnist, load_mnist, mnist
@@ -241,7 +241,7 @@ def test_a_bomb_does_not_fill_the_memory(folder):
 # -- fuzz --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(data=st.data())
 def test_random_damage_gives_an_error_or_right_data(folder, data):
     part = data.draw(st.integers(0, 3), "part")

@@ -108,7 +108,7 @@ MODELS = _models()
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_what_stands_past_the_end_changes_no_bit(name, data):
     """Outputs, states, last outputs and every gradient, for lengths 0 to T."""

@@ -44,7 +44,7 @@ def _equal(ours, theirs):
         np.testing.assert_array_equal(a, b)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 10**6), kind=st.sampled_from(["plain", "luong", "no feeding"]),
        helper=st.sampled_from(["teacher", "scheduled"]))  # fmt: skip
 def test_random_content_past_the_ends(small, seed, kind, helper):
