@@ -79,18 +79,13 @@ def cross_entropy_probs_backward_twin(
             d_logits[n] = scale[n] * (np.sum(target[n]) * p - target[n])
 
 
-# Long rows have a loop of their own.  Short ones (V = 27, say) would not fill its vectors: there
-# exponentials are taken for a block of rows at once, in scratch memory that fits into the
-# first cache.
+# Long rows have a loop of their own.  Short ones (V = 27, say) would not fill its vectors: of
+# those a block is turned on its side, and a vector holds the same entry of several rows.
 _LONG = 256
 _FAR = 1e6  # a sum of exponentials that tells of an entry 14 above the shift, or of 1e6 at it
-_BLOCK = 8192
+_BLOCK = 64
+_NUMBERS = 8192  # of rows that are worked on together; they fit into the first cache
 _LANES = 64
-
-
-@inner(error_model="numpy")
-def _rows_at_once(classes: int) -> int:
-    return max(1, _BLOCK // classes)
 
 
 @inner(error_model="numpy")
@@ -110,12 +105,6 @@ def _top(x: Any) -> Any:
     for v in range(x.size - whole):
         top = x[whole + v] if x[whole + v] > top else top
     return top
-
-
-@inner(fastmath=FASTMATH, error_model="numpy")
-def _subtract(x: Any, shift: Any, out: Any) -> None:
-    for v in range(x.size):
-        out[v] = x[v] - shift
 
 
 @inner(fastmath=FASTMATH, error_model="numpy")
@@ -165,6 +154,33 @@ def _exp_of(x: Any, shift: Any, factor: Any, out: Any) -> None:
         out[v] = factor * elementary.exp(x[v] - shift)
 
 
+@inner(fastmath=FASTMATH, error_model="numpy")
+def _lay_on_side(logits: Any, first: int, rows: int, side: Any) -> None:
+    """side (V, _BLOCK) = the transpose of so many rows of logits (N, V) from ``first``."""
+    for r in range(rows):
+        for v in range(side.shape[0]):
+            side[v, r] = logits[np.uintp(first + r), v]  # unsigned: an index that never wraps
+
+
+@inner(fastmath=FASTMATH, error_model="numpy")
+def _sum_of_exp_of_columns(side: Any, top: Any, total: Any) -> None:
+    """top, total (_BLOCK,): of each column the largest entry, and sum(exp(column - top)).
+
+    A NaN may be passed over by the first: it passes into the second.
+    """
+    elementary.wide_vectors()
+    for r in range(_BLOCK):
+        top[r] = side[0, r]
+    for v in range(side.shape[0]):
+        for r in range(_BLOCK):
+            top[r] = side[v, r] if side[v, r] > top[r] else top[r]
+    for r in range(_BLOCK):
+        total[r] = elementary.exp(side[0, r] - top[r])
+    for v in range(1, side.shape[0]):
+        for r in range(_BLOCK):
+            total[r] += elementary.exp(side[v, r] - top[r])
+
+
 @inner(error_model="numpy")
 def _log_sums(logits: Any, weight: Any, log_sum: Any, start: int, stop: int) -> None:
     """logsumexp of rows start to stop; 0 where the weight is 0."""
@@ -175,28 +191,25 @@ def _log_sums(logits: Any, weight: Any, log_sum: Any, start: int, stop: int) -> 
             if weight[n] != 0:
                 log_sum[n] = _log_sum_exp(logits[n])
         return
-    step = _rows_at_once(classes)
-    scratch = np.empty((step, classes), logits.dtype)
-    for first in range(start, stop, step):
-        rows = min(step, stop - first)
+    side = np.zeros((classes, _BLOCK), logits.dtype)
+    top, total = np.empty(_BLOCK, logits.dtype), np.empty(_BLOCK, logits.dtype)
+    for first in range(start, stop, _BLOCK):
+        rows = min(_BLOCK, stop - first)
+        _lay_on_side(logits, first, rows, side)
+        _sum_of_exp_of_columns(side, top, total)
         for r in range(rows):
-            n = first + r
-            log_sum[n] = _top(logits[n]) if weight[n] != 0 else 0
-            _subtract(logits[n], log_sum[n], scratch[r])
-        _exp_all(scratch[:rows].ravel())
-        for r in range(rows):
-            if weight[first + r] != 0:
-                log_sum[first + r] += np.log(_sum(scratch[r]))
+            log_sum[first + r] = top[r] + np.log(total[r]) if weight[first + r] != 0 else 0
 
 
-@inner(error_model="numpy")
+@inner(fastmath=FASTMATH, error_model="numpy")
 def _softmax(logits: Any, log_sum: Any, out: Any, start: int, stop: int) -> None:
     """Probabilities of rows start to stop."""
-    step = _rows_at_once(logits.shape[1])
+    step = max(1, _NUMBERS // logits.shape[1])
     for first in range(start, stop, step):
         last = min(first + step, stop)
         for n in range(first, last):
-            _subtract(logits[n], log_sum[n], out[n])
+            for v in range(logits.shape[1]):
+                out[n, v] = logits[n, v] - log_sum[n]
         _exp_all(out[first:last].ravel())
 
 
@@ -211,12 +224,6 @@ def cross_entropy_ids(
             loss[n] = weight[n] * (log_sum[n] - logits[n, ids[n]])
 
 
-@inner(fastmath=FASTMATH, error_model="numpy")
-def _scale(x: Any, factor: Any) -> None:
-    for v in range(x.size):
-        x[v] *= factor
-
-
 @kernel(twin=cross_entropy_ids_backward_twin, outputs=("d_logits",))
 def cross_entropy_ids_backward(
     logits: Any, ids: Any, scale: Any, log_sum: Any, d_logits: Any, start: int, stop: int
@@ -229,7 +236,8 @@ def cross_entropy_ids_backward(
             if long:
                 _exp_of(logits[n], log_sum[n], scale[n], d_logits[n])
             else:
-                _scale(d_logits[n], scale[n])
+                for v in range(logits.shape[1]):
+                    d_logits[n, v] *= scale[n]
             d_logits[n, ids[n]] -= scale[n]
         else:
             d_logits[n] = 0

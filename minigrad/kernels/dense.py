@@ -113,17 +113,21 @@ def matmul(
             for i in range(0, rows, _TOGETHER):
                 several = min(_TOGETHER, rows - i)
                 source, a_start, a_row, a_column = tile.flat(a), (start + i) * depth + k, depth, 1
-                if a_turned:
-                    for x in range(chunk):
-                        row, copy = a[k + x, start + i : start + i + several], side[x]
-                        for y in range(row.size):
-                            copy[y] = row[y]
+                if a_turned and c.shape[0] <= _TOGETHER:  # its columns lie close by each other
+                    a_start, a_row, a_column = k * c.shape[0] + start + i, 1, c.shape[0]
+                elif a_turned:
+                    panels.copy_rows(
+                        source, k * c.shape[0] + start + i, c.shape[0], tile.flat(side),
+                        np.intp(0), np.intp(_TOGETHER), chunk, several,
+                    )  # fmt: skip
                     source, a_start, a_row, a_column = tile.flat(side), 0, 1, _TOGETHER
                 _pass_over(
                     source, a_start, a_row, a_column, tile.flat(b), k * columns, packed, few,
                     shift, bias.size > 0, last_shift, tile.flat(c), columns, start + i, several,
                     begin, end, tile.flat(last), i, k == 0, chunk, apart,
                 )  # fmt: skip
-    for i in range(rows if depth else 0):
-        for j in range(ragged):
-            c[start + i, columns - ragged + j] = last[i, j]
+    if ragged and depth:
+        panels.copy_rows(
+            tile.flat(last), np.intp(0), step, tile.flat(c), (start + 1) * columns - ragged,
+            columns, rows, ragged,
+        )  # fmt: skip

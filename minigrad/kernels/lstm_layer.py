@@ -89,10 +89,10 @@ def _largest(
 @inner()
 def _beside(x: Any, h: Any, out: Any) -> None:
     """out (n, D + H) = rows of x (n, D) and of h (n, H) side by side."""
-    depth = x.shape[1]
-    for n in range(out.shape[0]):
-        loops.copy(x[n], out[n, :depth])
-        loops.copy(h[n], out[n, depth:])
+    (rows, depth), hidden = x.shape, h.shape[1]
+    zero, flat, across = np.intp(0), tile.flat(out), depth + hidden
+    panels.copy_rows(tile.flat(x), zero, depth, flat, zero, across, rows, depth)
+    panels.copy_rows(tile.flat(h), zero, hidden, flat, depth, across, rows, hidden)
 
 
 @inner()
@@ -137,8 +137,10 @@ def lstm_layer_forward(
             if not whole:
                 tile.product_onto(beside[:rows], weights, z[:rows], shift, 0)
                 for g in range(4):
-                    for n in range(rows):
-                        loops.copy(z[n, g * hidden : (g + 1) * hidden], gates[t, g, first + n])
+                    panels.copy_rows(
+                        tile.flat(z), g * hidden, count * step, tile.flat(gates[t, g]),
+                        first * hidden, hidden, rows, hidden,
+                    )  # fmt: skip
             new_state(gates, h, c, ends, t, first, live, last)
 
 

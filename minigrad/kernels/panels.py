@@ -29,6 +29,66 @@ def aligned(size: int, like: Any) -> Any:
 
 
 @intrinsic
+def _copy_row(
+    typingctx: Any, b: Any, start: Any, c: Any, c_start: Any, columns: Any, padded: Any
+) -> Any:
+    """A row of a panel, ``columns`` numbers of b from ``start``, into c.
+
+    padded: zeros follow up to the width; else what is there in c stays.
+    One loop over a slice of each row would take longer to prepare than to do.
+    """
+    n = types.intp
+    signature = types.void(b, n, c, n, n, types.boolean)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        size = sig.args[0].dtype.bitwidth // 8
+        count = tile.VECTOR_BYTES // size
+        vector = ir.VectorType(context.get_data_type(sig.args[0].dtype), count)
+        intp = context.get_value_type(types.intp)
+        columns, padded = args[4:]
+
+        def at(k: int, lane: int) -> Any:  # a vector of the array that is argument k
+            array = context.make_array(sig.args[k])(context, builder, args[k])
+            place = builder.gep(array.data, [builder.add(args[k + 1], intp(lane))])
+            return builder.bitcast(place, vector.as_pointer())
+
+        lanes = range(0, tile.VECTORS * count, count)
+        all_there = builder.icmp_signed(">=", columns, intp(tile.VECTORS * count))
+        with builder.if_else(all_there, likely=True) as (whole, part):
+            with whole:
+                for lane, value in [(x, builder.load(at(0, x), align=size)) for x in lanes]:
+                    builder.store(value, at(2, lane), align=size)
+            with part:
+                read, write = tile.only(builder, vector, size, columns)
+                values = [read(at(0, lane), lane) for lane in lanes]
+                with builder.if_else(builder.trunc(padded, ir.IntType(1))) as (pad, keep):
+                    with pad:
+                        for lane, value in zip(lanes, values):
+                            builder.store(value, at(2, lane), align=size)
+                    with keep:
+                        for lane, value in zip(lanes, values):
+                            write(value, at(2, lane), lane)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@inner()
+def copy_rows(
+    b: Any, b_start: int, b_row: int, c: Any, c_start: int, c_row: int, rows: int, columns: int
+) -> None:
+    """Rows of ``columns`` numbers, ``b_row`` apart in b, to where they are ``c_row`` apart in c.
+
+    b, c: flat.
+    """
+    step = tile.width(b.dtype)
+    for i in range(rows):
+        source, target = b_start + i * b_row, c_start + i * c_row
+        for j in range(0, columns, step):
+            _copy_row(b, source + j, c, target + j, columns - j, False)
+
+
+@intrinsic
 def _transpose(typingctx: Any, b: Any, start: Any, b_row: Any, c: Any, c_start: Any, c_row: Any):
     """Write a square block of b, as wide as a vector, into c with rows as columns.
 
@@ -91,20 +151,17 @@ def _pack_panels(
 ) -> None:  # fmt: skip
     step = tile.width(b.dtype)
     lanes = step // tile.VECTORS
+    if not turned:  # row after row, as they lie in memory
+        for i in range(depth):
+            begin, place = (k + i) * b_row + first, start + i * step
+            for j in range(0, columns, step):
+                _copy_row(b, begin + j, panels, place, columns - j, True)
+                place += apart
+        return
     whole = columns - columns % step
     for i in range(depth if whole < columns else 0):
         for j in range(columns - whole, step):
             panels[start + whole // step * apart + i * step + j] = 0
-    if not turned:  # row after row, as they lie in memory
-        for i in range(depth):
-            begin = (k + i) * b_row + first
-            row = b[begin : begin + columns]
-            for j in range(0, columns, step):
-                place = start + j // step * apart + i * step
-                part, target = row[j : j + step], panels[place : place + step]
-                for x in range(part.size):
-                    target[x] = part[x]
-        return
     wide, deep = columns - columns % lanes, depth - depth % lanes
     for j in range(columns):
         place = start + j // step * apart + j % step

@@ -110,7 +110,7 @@ def _fetch(builder: Any, place: Any) -> None:
     builder.call(function, [builder.bitcast(place, byte), i32(0), i32(3), i32(1)])
 
 
-def _only(builder: Any, vector: Any, size: int, columns: Any) -> tuple[Any, Any]:
+def only(builder: Any, vector: Any, size: int, columns: Any) -> tuple[Any, Any]:
     """How to read and to write a vector at some lane of rows that end after ``columns``.
 
     What is past the end reads as 0 and is not written.
@@ -200,7 +200,7 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS, narrow: bool 
                 builder.store(value, place, align=size)
 
             if narrow:
-                read, write = _only(builder, vector, size, c_row)
+                read, write = only(builder, vector, size, c_row)
             if scattered == "A":
                 a_rows = [moved(start(0), entry(6, intp(r))) for r in range(rows)]
             else:
@@ -249,6 +249,7 @@ def _block(rows: int, scattered: str = "", vectors: int = VECTORS, narrow: bool 
 
 
 _full_block = _block(ROWS)
+_tall_block = _block(ROWS + 2)
 _half_block = _block(ROWS // 2)
 _two_rows = _block(2)
 _single_row = _block(1)
@@ -269,11 +270,20 @@ def column_of_blocks(
     Arrays: flat; the numbers are those of the block above.
     """
     done = rows - rows % ROWS
+    tall = done > 0 and 2 <= rows - done < min(ROWS // 2, 4)
+    if tall:  # two rows alone would read the panel for little work
+        done -= ROWS
     for i in range(0, done, ROWS):
         _full_block(
             a, a_start + i * a_row, b, b_start, c, c_start + i * c_row,
             a_row, a_column, b_row, c_row, depth, onto, d, d_start + i * d_row, d_row,
         )  # fmt: skip
+    if tall:
+        _tall_block(
+            a, a_start + done * a_row, b, b_start, c, c_start + done * c_row,
+            a_row, a_column, b_row, c_row, depth, onto, d, d_start + done * d_row, d_row,
+        )  # fmt: skip
+        done += ROWS + 2
     if rows - done >= ROWS // 2:
         _half_block(
             a, a_start + done * a_row, b, b_start, c, c_start + done * c_row,

@@ -229,10 +229,13 @@ def _gru_backward(rng, dtype):
 
 
 def _logits(rng, dtype):
-    for n, v in [(1, 1), (5, 27), (3, 32), (7, 100), (2, 1), (0, 4)]:
+    sizes = [(1, 1), (5, 27), (3, 32), (7, 100), (2, 1), (0, 4), (64, 3), (150, 10), (66, 255)]
+    for n, v in [*sizes, (3, 256), (4, 700)]:
         logits = (5 * rng.standard_normal((n, v))).astype(dtype)
         weight = rng.uniform(0, 1, n).astype(dtype)
         weight[n // 2 : n // 2 + 1] = 0
+        if n > 2:
+            logits[n // 2] = np.nan  # not looked at
         yield logits, weight
 
 
@@ -242,8 +245,10 @@ def _entropy(kind, backward):
             n, v = logits.shape
             target = rng.integers(0, v, n) if kind == "ids" else rng.random((n, v)).astype(dtype)
             log_sum = np.log(np.exp(logits).sum(axis=1))
-            outputs = [log_sum, np.empty_like(logits)] if backward else np.empty((2, n), dtype)
+            outputs = [log_sum, np.zeros_like(logits)] if backward else np.zeros((2, n), dtype)
             yield logits, target, weight, *outputs, 0, n
+            if n > 100:
+                yield logits, target, weight, *(x.copy() for x in outputs), 3, n - 7
 
     return cases
 

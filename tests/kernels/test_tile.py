@@ -95,6 +95,22 @@ def test_pack_takes_a_part_of_a_matrix_or_of_its_transpose(turned, dtype):
         assert not row[:, columns:].any()
 
 
+@numba.njit
+def _copied(b, b_start, b_row, c, c_start, c_row, rows, columns):
+    panels.copy_rows(b, b_start, b_row, c, c_start, c_row, rows, columns)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", [0, 1, 15, 16, 31, 32, 33, 70])
+def test_copied_rows_reach_their_place_and_nothing_else(columns, dtype):
+    b, c = np.arange(1000).astype(dtype), np.full(1000, -1, dtype)
+    _copied(b, 5, 90, c, 7, 75, 4, columns)
+    expected = np.full(1000, -1, dtype)
+    for i in range(4):
+        expected[7 + i * 75 :][:columns] = b[5 + i * 90 :][:columns]
+    np.testing.assert_array_equal(c, expected)
+
+
 def test_flat_shares_memory_and_refuses_what_is_not_contiguous():
     @numba.njit
     def count(x):
