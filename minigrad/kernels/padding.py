@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from . import panels, tile
 from .registry import kernel
 
 
@@ -22,11 +23,13 @@ def zero_past_end_twin(
 
 @kernel(twin=zero_past_end_twin, outputs=("y",))
 def zero_past_end(x: Any, ends: Any, y: Any, start: int, stop: int) -> None:
+    rows, hidden = x.shape[1:]
     for t in range(start, stop):
-        for n in range(ends.size):
-            row, given = y[t, n], x[t, n]
+        for n in range(rows):
+            place = (t * rows + n) * hidden
             if t < ends[n]:
-                for k in range(row.size):
-                    row[k] = given[k]
+                panels.copy_rows(
+                    tile.flat(x), place, hidden, tile.flat(y), place, hidden, np.intp(1), hidden
+                )
             else:
-                row[:] = 0
+                y[t, n] = 0
