@@ -95,11 +95,34 @@ class Rerun:
         self._changes -= 1
         if any([leaf is not None for leaf in back.leaves[:own]]):
             return None  # an argument wants its gradient
-        gradients = {id(t): leaf for t, leaf in zip(self.program.externals, back.leaves[own:])}
+        leaves, copies = self._to_keep(back, back.leaves[own:])
+        gradients = {id(t): leaf for t, leaf in zip(self.program.externals, leaves)}
         self._update = optimizer.on_gradients(gradients, clip_norm)
         if self._update is None or not self._update.ready():
             return None
-        return _Whole(self, back, self._update.calls)
+        return _Whole(self, back, [*copies, *self._update.calls])
+
+    def _to_keep(self, back: _Back, leaves: Sequence[Any]) -> tuple[list[Any], Calls]:
+        """Gradients as arrays that may be written to, and the calls that copy some for it.
+
+        Not copied is what one call makes and nothing else knows.  (What is filled bit by bit
+        is set to zero first: two calls.)  Two parameters may have one gradient between them.
+        """
+        calls = [*self.calls, *back.calls]
+        known = [*self.results, *self.buffers, *back.seeds]
+        known += [tensor.array for tensor in self.program.externals]
+        kept: list[Any] = []
+        copies: Calls = []
+        for i, leaf in enumerate(leaves):
+            if leaf is not None:
+                others = [x for x in (*known, *leaves[:i], *leaves[i + 1 :]) if x is not None]
+                uses = sum([_uses(args, leaf) for _, args in calls])
+                if uses != 1 or not leaf.flags.c_contiguous or _uses(others, leaf):
+                    copy = np.empty(leaf.shape, leaf.dtype)
+                    copies.append((np.copyto, (copy, leaf)))
+                    leaf = copy
+            kept.append(leaf)
+        return kept, copies
 
     def _alone(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call it if nobody else uses the buffers; None if so, or if it came out differently."""
@@ -171,6 +194,11 @@ def _arrays(args: Any) -> Iterator[np.ndarray]:
             yield x
         elif isinstance(x, tuple):
             yield from _arrays(x)
+
+
+def _uses(args: Any, memory: np.ndarray) -> bool:
+    """Whether some arguments have an array in this memory."""
+    return any([np.may_share_memory(memory, x) for x in _arrays(args)])
 
 
 class _Whole:

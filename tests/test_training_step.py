@@ -16,6 +16,7 @@ from minigrad.errors import (
     InplaceError,
     NonFiniteError,
 )
+from minigrad.optim import replay
 from minigrad.optim.replay import Replay
 from tests.test_capture import (
     CharModel,
@@ -436,10 +437,110 @@ def test_several_threads_take_turns(replays):
     assert len(replays) == 2 * 121
 
 
-def test_large_parameters_go_the_way_of_several_threads(replays):
-    w = nn.Parameter(np.ones(mg.kernels.FLAT_GRAIN * 2, np.float32))
-    target = np.zeros(w.shape, np.float32)
-    step = mg.capture(lambda x: mg.mse_loss(w * x, target), optimizer=optim.SGD([w], lr=0.5))
-    for _ in range(6):
-        step(np.ones(1, np.float32))
-    assert not replays and 0 < w.numpy()[0] < 1
+def normal(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def trained(make, loss_of, captured, clip=None, steps=6):
+    """Parameters and their gradients after some steps, from ``make()`` parameters."""
+    parameters = make()
+    optimizer = optim.Adam(parameters, lr=0.01)
+    step = mg.capture(lambda x: loss_of(x, *parameters), optimizer=optimizer, clip_norm=clip)
+    for k in range(steps):
+        x = normal(generator(k), 8, 512)
+        if captured:
+            step(x)
+            continue
+        optimizer.zero_grad()
+        loss_of(x, *parameters).backward()
+        if clip is not None:
+            optimizer.clip_grad_norm_(clip)
+        optimizer.step()
+    return [part.numpy().copy() for p in parameters for part in (p, p.grad)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("clip", [None, 0.01])
+def test_large_parameters_are_updated_by_several_threads(threads, clip, replays, monkeypatch):
+    def make():
+        rng = generator(0)
+        return [nn.Parameter(normal(rng, 512, 1030)), nn.Parameter(normal(rng, 1030))]
+
+    def loss_of(x, w, b):
+        return mg.mse_loss(mg.linear(x, w, b), target)
+
+    target = np.zeros((8, 1030), np.float32)
+
+    shared = []
+    in_ranges = replay._in_ranges
+
+    def spy(kernel, *args):
+        shared.append(kernel)
+        in_ranges(kernel, *args)
+
+    monkeypatch.setattr(replay, "_in_ranges", spy)
+    before = mg.get_num_threads()
+    mg.set_num_threads(threads)
+    try:
+        plain = trained(make, loss_of, False, clip)
+        again = trained(make, loss_of, True, clip)
+    finally:
+        mg.set_num_threads(before)
+    assert replays and mg.kernels.adam in shared
+    assert (mg.kernels.scale in shared) == (clip is not None)
+    for a, b in zip(plain, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "loss_of",
+    [
+        lambda x, a, b: mg.mse_loss(a + b, x),  # one gradient for both
+        lambda x, a, b: mg.mse_loss(a * b + a, x),
+        lambda x, a, b: mg.mse_loss(a - b, x),
+    ],
+)
+def test_gradients_that_others_know_are_not_written_to(loss_of, replays):
+    """Clipping scales gradients where they are: none may be scaled twice, or stay scaled."""
+
+    def make():
+        rng = generator(0)
+        return [nn.Parameter(normal(rng, 8, 512)), nn.Parameter(normal(rng, 8, 512))]
+
+    for clip in (None, 0.1):
+        plain, again = (trained(make, loss_of, captured, clip) for captured in (False, True))
+        assert replays
+        for a, b in zip(plain, again, strict=True):
+            np.testing.assert_array_equal(a, b)
+        replays.clear()
+
+
+def test_a_gradient_that_no_call_makes_anew(replays):
+    """That of a term is one, and stays one although clipping scales gradients in place."""
+
+    def make():
+        return [nn.Parameter(normal(generator(0), 8, 512)), nn.Parameter(np.float32(2.0))]
+
+    def loss_of(x, a, b):
+        return mg.mse_loss(a, x) + b
+
+    plain, again = (trained(make, loss_of, captured, 0.1) for captured in (False, True))
+    assert replays
+    for a, b in zip(plain, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_gradient_that_was_changed_does_not_come_back_changed(replays):
+    w = nn.Parameter(np.ones((4, 3), np.float32))
+    target = np.zeros((2, 3), np.float32)
+    step = mg.capture(lambda x: mg.mse_loss(x @ w, target), optimizer=optim.SGD([w], lr=0.0))
+    x = np.arange(8.0, dtype=np.float32).reshape(2, 4)
+    seen = []
+    for _ in range(5):
+        step(x)
+        seen.append(w.grad.numpy().copy())
+        with mg.no_grad():
+            w.grad[...] = 7
+    assert replays
+    for gradient in seen[1:]:
+        np.testing.assert_array_equal(gradient, seen[0])

@@ -80,10 +80,12 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     def loss_of(images: np.ndarray, labels: np.ndarray) -> Any:
         return mg.cross_entropy(model(images), labels)
 
-    forward = mg.capture(loss_of) if captured else loss_of
+    train = mg.capture(loss_of, optimizer=optimizer)
+    if captured:
+        return lambda images, labels: train(images, labels).item()
 
     def step(images: np.ndarray, labels: np.ndarray) -> float:
-        loss = forward(images, labels)
+        loss = loss_of(images, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -65,13 +65,15 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
         outputs, _ = lstm(dense_in(rows))
         return mg.cross_entropy(dense_out(outputs[-1]), labels)
 
-    forward = mg.capture(loss_of, backward=True) if captured else loss_of
+    train = mg.capture(loss_of, optimizer=optimizer)
 
     def step(images: np.ndarray, labels: np.ndarray) -> float:
+        rows = np.ascontiguousarray(images.swapaxes(0, 1))
+        if captured:
+            return train(rows, labels).item()
         optimizer.zero_grad()
-        loss = forward(np.ascontiguousarray(images.swapaxes(0, 1)), labels)
-        if not captured:
-            loss.backward()
+        loss = loss_of(rows, labels)
+        loss.backward()
         optimizer.step()
         return loss.item()
 

@@ -250,9 +250,9 @@ class Optimizer:
     ) -> Replay | None:
         """Clipping and :meth:`step` for gradients that come in the same memory each time.
 
-        gradients: id of a tensor -> where its gradient will be.  max_norm: for clipping, or
-        None.  Returns None where only :meth:`step` will do: for large parameters, which it
-        shares among threads, and for any but these tensors.
+        gradients: id of a tensor -> where its gradient will be, which becomes its ``.grad``.
+        max_norm: for clipping, or None.  Returns None where only :meth:`step` will do: for any
+        but these tensors, and for those that are not as they were at the last step.
         """
         own = {id(tensor) for tensor in self._tensors}
         if any(g is not None and key not in own for key, g in gradients.items()):
@@ -260,7 +260,7 @@ class Optimizer:
         found = [gradients.get(id(tensor)) for tensor in self._tensors]
         for entry, gradient in zip(self._entries, found):
             array = entry.tensor.array
-            if array is not entry.array or entry.strided or array.size >= 2 * kernels.FLAT_GRAIN:
+            if array is not entry.array or entry.strided:
                 return None
             if gradient is not None and (gradient.shape, gradient.dtype) != (
                 array.shape, array.dtype

@@ -20,6 +20,19 @@ from ..tensor import Tensor, around
 from .clip import ClipReport
 
 
+def _call(kernel: Any, size: int, *args: Any) -> Any:
+    """A call of a kernel on flat arrays of so many numbers, for the list."""
+    if size >= 2 * kernels.FLAT_GRAIN:
+        return _in_ranges, (kernel, size, args)
+    return kernel.compiled, (*args, 0, size)
+
+
+def _in_ranges(kernel: Any, size: int, args: tuple[Any, ...]) -> None:
+    """The call, shared among threads."""
+    now = [float(x.value[0]) if isinstance(x, native.Number) else x for x in args]
+    kernels.run_rows(kernel, size, kernels.FLAT_GRAIN, *now)
+
+
 class _Share:
     """Parameters of one group that were updated equally often: the same numbers for all."""
 
@@ -49,9 +62,9 @@ class _Share:
 class Replay:
     """What an optimiser does with gradients that come in ``gradients``, arrays that stay.
 
-    gradients: one for each parameter, or None for one that this loss does not reach.
-    ``calls`` are to be done when the gradients are there; :meth:`finish` after that.  From
-    then on ``.grad`` of the parameters is memory that the next step writes to again.
+    gradients: one for each parameter, C-contiguous and used by nothing else, or None for one
+    that this loss does not reach.  ``calls`` are to be done when they are there, :meth:`finish`
+    after that.  From then on ``.grad`` of the parameters is memory that the next step writes to.
     """
 
     def __init__(
@@ -81,17 +94,15 @@ class Replay:
                 share = _Share(optimizer, entry)
                 self.shares.append(share)
             optimizer._allocate(entry, share.slots)
-            own = np.empty(source.shape, source.dtype)
-            flat, square, size = own.reshape(-1), np.zeros(1), own.size
-            self.gradients.append(around(own))
+            flat, square, size = source.reshape(-1), np.zeros(1), source.size
+            self.gradients.append(around(source))
             self.squares.append(square)
-            self.calls.append((np.copyto, (own, source)))
             if max_norm is not None:
                 norm = kernels.squared_norm.compiled
                 self.calls.append((native.store, (square, norm, (flat,))))
-                scale.append((kernels.scale.compiled, (flat, self.factor, 0, size)))
-            args = entry.flat, flat, *entry.state, *share.numbers, 0, size
-            update.append((share.kernel.compiled, args))
+                scale.append(_call(kernels.scale, size, flat, self.factor))
+            args = entry.flat, flat, *entry.state, *share.numbers
+            update.append(_call(share.kernel, size, *args))
         self.pairs = [(entry.tensor, g) for entry, g in zip(self.entries, self.gradients)]
         self.missing = [tensor for tensor, gradient in self.pairs if gradient is None]
         reached = [(tensor, g) for tensor, g in self.pairs if g is not None]
