@@ -79,12 +79,12 @@ def cross_entropy_probs_backward_twin(
             d_logits[n] = scale[n] * (np.sum(target[n]) * p - target[n])
 
 
-# Long rows have a loop of their own.  Short ones (V = 27, say) would not fill its vectors: of
-# those a block is turned on its side, and a vector holds the same entry of several rows.
+# Long rows have a loop of their own.  Short ones (V = 27, say) would not fill its vectors: there
+# exponentials are taken for a block of rows at once, in scratch memory that fits into the
+# first cache.
 _LONG = 256
 _FAR = 1e6  # a sum of exponentials that tells of an entry 14 above the shift, or of 1e6 at it
-_BLOCK = 64
-_NUMBERS = 8192  # of rows that are worked on together; they fit into the first cache
+_BLOCK = 8192  # numbers
 _LANES = 64
 
 
@@ -154,31 +154,27 @@ def _exp_of(x: Any, shift: Any, factor: Any, out: Any) -> None:
         out[v] = factor * elementary.exp(x[v] - shift)
 
 
-@inner(fastmath=FASTMATH, error_model="numpy")
-def _lay_on_side(logits: Any, first: int, rows: int, side: Any) -> None:
-    """side (V, _BLOCK) = the transpose of so many rows of logits (N, V) from ``first``."""
-    for r in range(rows):
-        for v in range(side.shape[0]):
-            side[v, r] = logits[np.uintp(first + r), v]  # unsigned: an index that never wraps
+@inner(error_model="numpy")
+def _rows_at_once(classes: int) -> int:
+    return max(1, _BLOCK // classes)
 
 
 @inner(fastmath=FASTMATH, error_model="numpy")
-def _sum_of_exp_of_columns(side: Any, top: Any, total: Any) -> None:
-    """top, total (_BLOCK,): of each column the largest entry, and sum(exp(column - top)).
+def _less_top(
+    logits: Any, weight: Any, first: int, rows: int, log_sum: Any, out: Any
+) -> None:
+    """log_sum = the largest entry of so many rows (0 where the weight is 0); out = rows - that.
 
-    A NaN may be passed over by the first: it passes into the second.
+    A NaN may be passed over: it passes into the sum of exponentials.
     """
-    elementary.wide_vectors()
-    for r in range(_BLOCK):
-        top[r] = side[0, r]
-    for v in range(side.shape[0]):
-        for r in range(_BLOCK):
-            top[r] = side[v, r] if side[v, r] > top[r] else top[r]
-    for r in range(_BLOCK):
-        total[r] = elementary.exp(side[0, r] - top[r])
-    for v in range(1, side.shape[0]):
-        for r in range(_BLOCK):
-            total[r] += elementary.exp(side[v, r] - top[r])
+    for r in range(rows):  # no slices: each would take as long as ten entries
+        n = np.uintp(first + r)  # unsigned: an index that never wraps
+        top = logits[n, 0]
+        for v in range(1, out.shape[1]):
+            top = logits[n, v] if logits[n, v] > top else top
+        log_sum[n] = top if weight[n] != 0 else 0
+        for v in range(out.shape[1]):
+            out[r, v] = logits[n, v] - log_sum[n]
 
 
 @inner(error_model="numpy")
@@ -191,20 +187,21 @@ def _log_sums(logits: Any, weight: Any, log_sum: Any, start: int, stop: int) -> 
             if weight[n] != 0:
                 log_sum[n] = _log_sum_exp(logits[n])
         return
-    side = np.zeros((classes, _BLOCK), logits.dtype)
-    top, total = np.empty(_BLOCK, logits.dtype), np.empty(_BLOCK, logits.dtype)
-    for first in range(start, stop, _BLOCK):
-        rows = min(_BLOCK, stop - first)
-        _lay_on_side(logits, first, rows, side)
-        _sum_of_exp_of_columns(side, top, total)
+    step = _rows_at_once(classes)
+    scratch = np.empty((step, classes), logits.dtype)
+    for first in range(start, stop, step):
+        rows = min(step, stop - first)
+        _less_top(logits, weight, first, rows, log_sum, scratch)
+        _exp_all(scratch[:rows].ravel())
         for r in range(rows):
-            log_sum[first + r] = top[r] + np.log(total[r]) if weight[first + r] != 0 else 0
+            if weight[first + r] != 0:
+                log_sum[first + r] += np.log(_sum(scratch[r]))
 
 
 @inner(fastmath=FASTMATH, error_model="numpy")
 def _softmax(logits: Any, log_sum: Any, out: Any, start: int, stop: int) -> None:
     """Probabilities of rows start to stop."""
-    step = max(1, _NUMBERS // logits.shape[1])
+    step = _rows_at_once(logits.shape[1])
     for first in range(start, stop, step):
         last = min(first + step, stop)
         for n in range(first, last):

@@ -91,9 +91,9 @@ def matmul(
         for j in range(left, right):
             c[i, j] = bias[j] if bias.size else 0
     # what sums are made of must not depend on start and stop
-    far = columns * c.itemsize >= 4096
-    few = c.shape[0] < (_FEW_FAR if far else _FEW) and not b_turned
+    far, few = columns * c.itemsize >= 4096, c.shape[0] < _FEW and not b_turned
     deep = min(depth, _PAGES if few and far else _DEPTH)
+    few = few and (not far or c.shape[0] < _FEW_FAR)
     apart = deep * step
     count = min(_PACKED // (apart * c.itemsize + 1), (right - left + step - 1) // step)
     packed = np.empty(max(count, 1) * apart, c.dtype)
