@@ -182,6 +182,10 @@ class Optimizer:
 
     def _check_groups(self, where: str) -> None:
         """Check the groups whose settings were changed since the last step."""
+        if len(self.param_groups) == 1 == len(self._checked):  # no loop, for the smallest models
+            group, checked = self.param_groups[0], self._checked[0]
+            if group.get("params") is checked["params"] and group == checked:
+                return
         if len(self.param_groups) != len(self._checked):
             raise ArgumentError(f"{where}: param_groups was changed; use add_param_group()")
         for i, (group, checked) in enumerate(zip(self.param_groups, self._checked)):
