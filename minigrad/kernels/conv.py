@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from . import loops, tile, windows
+from . import loops, panels, tile, windows
 from .registry import FASTMATH, kernel
 
 Window = tuple[int, int, int, int, int, int, int, int]
@@ -180,7 +180,7 @@ def conv2d_forward(
     channels = x.shape[3]
     down = padded.shape[1] * channels
     kinds = windows.kernel_cells(kernel_h, kernel_w, window)
-    taps = windows.tap_table(kinds[0], kinds[1], down, channels, inputs, 0)
+    taps = windows.tap_table(kinds[0], kinds[1], down, channels, inputs)
     cells = pool[0] * pool[1]
     places = np.empty(y.shape[1] * y.shape[2], np.intp)
     for p in range(len(places)):
@@ -189,17 +189,17 @@ def conv2d_forward(
     order = windows.pixel_order(out_h, out_w, pool, strip)
     pixels = windows.pixel_table(order, stride_h * down, stride_w * channels)
     weights = w.reshape(len(kinds[2]), inputs, outputs)
-    panels = windows.pack_weights(weights, False, kinds[2], groups)
+    packed = windows.pack_weights(weights, False, kinds[2], groups)
     columns = outputs // groups
-    count, step = panels.shape[1], panels.shape[3]
-    shift = np.zeros((groups * count, step), x.dtype)
+    count, step = packed.shape[1], packed.shape[3]
+    shift = np.zeros((groups, count * step), x.dtype)
     for k in range(outputs if bias.size else 0):
-        shift[k // columns * count + k % columns // step, k % columns % step] = bias[k]
+        shift[k // columns, k % columns] = bias[k]
     nothing = np.empty(0, np.uint8)
     for n in range(start, stop):
         windows.lay_in(x[n], top, left, padded)
         windows.image_product(
-            padded.ravel(), pixels, taps, inputs, panels, shift, relu, cells, strip, order, places,
+            padded.ravel(), pixels, taps, inputs, packed, shift, relu, cells, strip, order, places,
             columns, y[n].ravel(), which[n].ravel() if which.size else nothing,
         )  # fmt: skip
 
@@ -243,7 +243,7 @@ def conv2d_input_gradient(
                     met[count] = cell
                     count += 1
             taps = windows.tap_table(
-                met_row[:count], met_column[:count], down, outputs, outputs // groups, 0
+                met_row[:count], met_column[:count], down, outputs, outputs // groups
             )
             rows = (height - first_row + stride_h - 1) // stride_h
             columns = (across - first_column + stride_w - 1) // stride_w
@@ -253,9 +253,9 @@ def conv2d_input_gradient(
             places = windows.pixel_table(order, stride_h * across * channels, stride_w * channels)
             for p in range(len(order)):
                 places[p] += begin
-            panels = windows.pack_weights(weights, True, met[:count], groups)
+            packed = windows.pack_weights(weights, True, met[:count], groups)
             strip = windows.strip_length(len(order), 1)
-            shift = np.zeros((groups * panels.shape[1], panels.shape[3]), g.dtype)
+            shift = np.zeros((groups, packed.shape[1] * packed.shape[3]), g.dtype)
             for n in range(start, stop):
                 windows.back_through(
                     g[n].ravel(), y[n].ravel(), relu, which[n].ravel() if which.size else nothing,
@@ -267,8 +267,8 @@ def conv2d_input_gradient(
                         own = padded[place : place + outputs]
                         loops.copy(dz[e * outputs : (e + 1) * outputs], own)
                 windows.image_product(
-                    padded, pixels, taps, outputs // groups, panels, shift, False, 1, strip, order,
-                    places[: len(order)], inputs, dx[n].ravel(), nothing,
+                    padded, pixels, taps, outputs // groups, packed, shift, False, 1, strip, order,
+                    places, inputs, dx[n].ravel(), nothing,
                 )  # fmt: skip
 
 
@@ -287,7 +287,7 @@ def conv2d_weight_gradient(
     down = padded.shape[1] * channels
     kinds = windows.kernel_cells(kernel_h, kernel_w, window)
     depth = len(kinds[0]) * inputs
-    rows = windows.tap_table(kinds[0], kinds[1], down, channels, inputs, -depth % (tile.ROWS // 2))
+    rows = windows.tap_table(kinds[0], kinds[1], down, channels, inputs)
     pooled = y.shape[1] * y.shape[2]
     order = windows.pixel_order(out_h, out_w, pool, max(pooled, 1))
     pixels = windows.pixel_table(order, stride_h * down, stride_w * channels)
@@ -297,7 +297,8 @@ def conv2d_weight_gradient(
     passed = np.empty(pooled * outputs if which.size else 0, x.dtype)
     # the last panel may reach beyond the last channel, into numbers that change nothing we keep
     buffer = np.zeros(len(order) * outputs + step, x.dtype)
-    sums = np.empty((groups * count, len(rows) * step), x.dtype)
+    wide = count * step
+    sums = panels.room(groups * depth * wide, x).reshape(groups, depth * wide)
     strip = windows.strip_length(len(order), 1)
     nothing = np.empty(0, np.uint8)
     for part in range(start, stop):
@@ -308,20 +309,19 @@ def conv2d_weight_gradient(
                 g[n].ravel(), y[n].ravel(), relu, which[n].ravel() if which.size else nothing,
                 passed, buffer[: len(order) * outputs],
             )  # fmt: skip
-            for p in range(groups * count):
-                begin = p // count * columns + p % count * step
+            for p in range(groups):
                 for first in range(0, len(order), strip):
                     length = min(strip, len(order) - first)
                     tile.scattered_product(
-                        padded.ravel(), p // count * inputs, rows, pixels[first : first + length],
-                        buffer, first * outputs + begin, outputs, sums[p], True, sums[p], step,
+                        padded.ravel(), p * inputs, rows, pixels[first : first + length], buffer,
+                        first * outputs + p * columns, outputs, step, count, sums[p], wide, True,
+                        sums[p], wide,
                     )  # fmt: skip
         result = dw[part].reshape(depth, outputs)
-        for p in range(groups * count):
-            begin = p // count * columns + p % count * step
-            for k in range(depth):
-                for j in range(min(step, columns - p % count * step)):
-                    result[k, begin + j] = sums[p, k * step + j]
+        for p in range(groups):
+            panels.copy_rows(
+                sums[p], 0, wide, result.ravel(), p * columns, outputs, depth, columns
+            )
 
 
 @kernel(

@@ -54,23 +54,24 @@ def _pass_over(
     results of a ragged last panel; first: whether nothing but the bias is there to be added to.
     """
     step: Any = np.intp(tile.width(c.dtype))
-    onto = not first or shifted
-    for p in range((end - begin + step - 1) // step):
-        left = begin + p * step
-        panel, panel_start, panel_row = packed, p * apart, step
-        out, out_start, out_row = c, row * columns + left, columns
-        d, d_start = shift, left
-        if left + step > end:
-            out, out_start, out_row = last, last_row * step, step
-            d, d_start = last_shift, 0
-        elif few:
-            panel, panel_start, panel_row = b, b_start + left, columns
-        d_row = 0
+    onto, count = not first or shifted, (end - begin) // step
+    source, source_row, source_next, source_start = packed, step, apart, 0
+    if few:
+        source, source_row, source_next, source_start = b, columns, step, b_start + begin
+    out_start, d, d_start, d_row = row * columns + begin, shift, begin, 0
+    if not first:
+        d, d_start, d_row = c, out_start, columns
+    tile.over_panels(
+        a, a_start, source, source_start, source_next, count, c, out_start, a_row, a_column,
+        source_row, columns, depth, rows, onto, d, d_start, d_row,
+    )  # fmt: skip
+    if begin + count * step < end:  # the ragged last panel is always packed
+        out_start, d, d_start, d_row = last_row * step, last_shift, 0, 0
         if not first:
-            d, d_start, d_row = out, out_start, out_row
-        tile.column_of_blocks(
-            a, a_start, panel, panel_start, out, out_start, a_row, a_column, panel_row, out_row,
-            depth, rows, onto, d, d_start, d_row,
+            d, d_start, d_row = last, out_start, step
+        tile.over_panels(
+            a, a_start, packed, count * apart, apart, 1, last, out_start, a_row, a_column, step,
+            step, depth, rows, onto, d, d_start, d_row,
         )  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def matmul(
     few = few and (not far or c.shape[0] < _FEW_FAR)
     apart = deep * step
     count = min(_PACKED // (apart * c.itemsize + 1), (right - left + step - 1) // step)
-    packed = np.empty(max(count, 1) * apart, c.dtype)
+    packed = panels.room(max(count, 1) * apart, c)
     ragged = columns % step if left < right == columns else 0
     last = np.empty((rows, step if ragged else 0), c.dtype)
     shift, last_shift = tile.flat(bias), np.zeros(step, c.dtype)

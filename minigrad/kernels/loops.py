@@ -39,14 +39,11 @@ def rows_together(ends: Any, steps: int, start: int, stop: int) -> int:
 
 @inner()
 def running(ends: Any, t: int, first: int, last: int) -> int:
-    """One behind the last of the rows first to last that has not ended at step t.
-
-    Rounded up to whole blocks of the register tile, which take less time than single rows.
-    """
+    """One behind the last of the rows first to last that has not ended at step t."""
     live = last
     while live > first and t >= ends[live - 1]:
         live -= 1
-    return min(last, first + (live - first + tile.ROWS - 1) // tile.ROWS * tile.ROWS)
+    return live
 
 
 @inner(fastmath=FASTMATH, error_model="numpy")
@@ -125,13 +122,13 @@ def pack_gates(w: Any, together: int) -> Any:
     depth, columns = w.shape[0], w.shape[1] // 4 * together
     step = tile.width(w.dtype)
     count = (columns + step - 1) // step
-    packed = np.empty((4 // together, count, depth, step), w.dtype)
-    for g in range(len(packed)):
+    packed = panels.room(4 // together * count * depth * step, w)
+    for g in range(4 // together):
         panels.pack_panels(
-            w, False, 0, depth, g * columns, columns, tile.flat(packed), g * count * depth * step,
+            w, False, 0, depth, g * columns, columns, packed, g * count * depth * step,
             depth * step,
         )  # fmt: skip
-    return packed
+    return packed.reshape(4 // together, count, depth, step)
 
 
 @inner(fastmath=FASTMATH, error_model="numpy")

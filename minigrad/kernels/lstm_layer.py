@@ -101,7 +101,7 @@ def _pack(w_x: Any, w_h: Any) -> Any:
     depth, wide = w_x.shape[0] + w_h.shape[0], w_h.shape[1]
     step = tile.width(w_h.dtype)
     count = (wide + step - 1) // step
-    packed = np.empty(count * depth * step, w_h.dtype)
+    packed = panels.room(count * depth * step, w_h)
     panels.pack_panels(w_x, False, 0, w_x.shape[0], 0, wide, packed, 0, depth * step)
     begin = w_x.shape[0] * step
     panels.pack_panels(w_h, False, 0, w_h.shape[0], 0, wide, packed, begin, depth * step)
@@ -165,12 +165,11 @@ def _add_share(
     step = np.intp(tile.width(dz.dtype))
     across = sums.shape[1]
     panels.pack_panels(dz, False, 0, rows, 0, wide, packed, 0, rows * step)
-    one, onto = np.intp(1), np.bool_(True)
-    for p in range(across // step):
-        tile.column_of_blocks(
-            tile.flat(beside), np.intp(0), packed, p * rows * step, tile.flat(sums), p * step,
-            one, depth, step, across, rows, depth, onto, tile.flat(sums), p * step, across,
-        )  # fmt: skip
+    zero, one, onto = np.intp(0), np.intp(1), np.bool_(True)
+    tile.over_panels(
+        tile.flat(beside), zero, packed, zero, rows * step, across // step, tile.flat(sums), zero,
+        one, depth, step, across, rows, depth, onto, tile.flat(sums), zero, across,
+    )  # fmt: skip
 
 
 @kernel(
@@ -195,7 +194,7 @@ def lstm_layer_backward(
     beside = np.empty((room, depth + hidden), x.dtype)
     places = np.empty(room, np.intp)
     across = (wide + step - 1) // step * step
-    packed = np.empty(room * across, x.dtype)
+    packed = panels.room(room * across, x)
     space = np.empty((room, turned_x.shape[0] * step), x.dtype)
     sums = np.empty((depth + hidden, across), x.dtype)
     for part in range(start, stop):

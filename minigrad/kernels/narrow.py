@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from . import tile
+from .block import VECTOR_BYTES, VECTORS, block
 from .inner import inner
 from .registry import kernel
+from .tile import ROWS
 
 
 def narrow_matmul_twin(
@@ -36,14 +37,11 @@ def _terms(a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, *rest: 
 
 WIDTH = 64  # bytes in a row of a block
 _DEPTH = 1024  # multiply-adds in one chain: sums of sums round less than one long chain
-_VECTORS = WIDTH // tile.VECTOR_BYTES
-_ROWS = tile.ROWS * tile.VECTORS // _VECTORS  # as many accumulators as a block of the tile has
+_VECTORS = WIDTH // VECTOR_BYTES
+_ROWS = ROWS * VECTORS // _VECTORS  # as many accumulators as a block of the tile has
 _HALF, _QUARTER = max(_ROWS // 2, 1), max(_ROWS // 4, 1)
 
-_block = tile._block(_ROWS, vectors=_VECTORS, narrow=True)
-_half_block = tile._block(_HALF, vectors=_VECTORS, narrow=True)
-_quarter_block = tile._block(_QUARTER, vectors=_VECTORS, narrow=True)
-_single_row = tile._block(1, vectors=_VECTORS, narrow=True)
+_block = block((_ROWS, _HALF, _QUARTER, 1), vectors=_VECTORS, narrow=True)
 
 
 @inner(forceinline=True)
@@ -53,29 +51,17 @@ def _rows(
 ) -> None:  # fmt: skip
     """c = A @ B (+ d if onto) for some rows; see the tile's block for the numbers."""
     columns = c.shape[1]
-    done = rows - rows % _ROWS
-    for i in range(0, done, _ROWS):
+    done = 0
+    while done < rows:
+        left = rows - done
+        some = _ROWS if left >= _ROWS else _HALF if left >= _HALF else _QUARTER
+        if left < some:
+            some = 1
         _block(
-            a, a_start + i * a_row, b, b_start, c, c_start + i * columns,
-            a_row, a_column, columns, columns, depth, onto, d, d_start + i * d_row, d_row,
+            a, a_start + done * a_row, b, b_start, c, c_start + done * columns, a_row, a_column,
+            columns, columns, columns, depth, onto, d, d_start + done * d_row, d_row, some,
         )  # fmt: skip
-    if rows - done >= _HALF:
-        _half_block(
-            a, a_start + done * a_row, b, b_start, c, c_start + done * columns,
-            a_row, a_column, columns, columns, depth, onto, d, d_start + done * d_row, d_row,
-        )  # fmt: skip
-        done += _HALF
-    if rows - done >= _QUARTER:
-        _quarter_block(
-            a, a_start + done * a_row, b, b_start, c, c_start + done * columns,
-            a_row, a_column, columns, columns, depth, onto, d, d_start + done * d_row, d_row,
-        )  # fmt: skip
-        done += _QUARTER
-    for i in range(done, rows):
-        _single_row(
-            a, a_start + i * a_row, b, b_start, c, c_start + i * columns,
-            a_row, a_column, columns, columns, depth, onto, d, d_start + i * d_row, d_row,
-        )  # fmt: skip
+        done += some
 
 
 @inner()

@@ -13,19 +13,28 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import tile
+from .block import VECTOR_BYTES, VECTORS, only
 from .inner import inner
 
 
 @inner()
-def aligned(size: int, like: Any) -> Any:
-    """Zeros (size,) of the dtype of ``like`` that begin where a vector does in memory.
+def room(size: int, like: Any) -> Any:
+    """Unwritten numbers (size,) of the dtype of ``like`` that begin where a vector does in memory.
 
     A vector that lies across two lines of the cache costs two loads.
     """
-    lanes = tile.VECTOR_BYTES // like.itemsize
-    memory = np.zeros(size + lanes, like.dtype)
+    lanes = VECTOR_BYTES // like.itemsize
+    memory = np.empty(size + lanes, like.dtype)
     first = -(memory.ctypes.data // like.itemsize) % lanes
     return memory[first : first + size]
+
+
+@inner()
+def zeros(size: int, like: Any) -> Any:
+    """The same, and zero."""
+    result = room(size, like)
+    result[:] = 0
+    return result
 
 
 @intrinsic
@@ -42,7 +51,7 @@ def _copy_row(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         size = sig.args[0].dtype.bitwidth // 8
-        count = tile.VECTOR_BYTES // size
+        count = VECTOR_BYTES // size
         vector = ir.VectorType(context.get_data_type(sig.args[0].dtype), count)
         intp = context.get_value_type(types.intp)
         columns, padded = args[4:]
@@ -52,14 +61,14 @@ def _copy_row(
             place = builder.gep(array.data, [builder.add(args[k + 1], intp(lane))])
             return builder.bitcast(place, vector.as_pointer())
 
-        lanes = range(0, tile.VECTORS * count, count)
-        all_there = builder.icmp_signed(">=", columns, intp(tile.VECTORS * count))
+        lanes = range(0, VECTORS * count, count)
+        all_there = builder.icmp_signed(">=", columns, intp(VECTORS * count))
         with builder.if_else(all_there, likely=True) as (whole, part):
             with whole:
                 for lane, value in [(x, builder.load(at(0, x), align=size)) for x in lanes]:
                     builder.store(value, at(2, lane), align=size)
             with part:
-                read, write = tile.only(builder, vector, size, columns)
+                read, write = only(builder, vector, size, columns)
                 values = [read(at(0, lane), lane) for lane in lanes]
                 with builder.if_else(builder.trunc(padded, ir.IntType(1))) as (pad, keep):
                     with pad:
@@ -99,7 +108,7 @@ def _transpose(typingctx: Any, b: Any, start: Any, b_row: Any, c: Any, c_start: 
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         size = sig.args[0].dtype.bitwidth // 8
-        count = tile.VECTOR_BYTES // size
+        count = VECTOR_BYTES // size
         vector = ir.VectorType(context.get_data_type(sig.args[0].dtype), count)
         lane = ir.IntType(32)
         intp = context.get_value_type(types.intp)
@@ -150,7 +159,7 @@ def _pack_panels(
     start: int, apart: int,
 ) -> None:  # fmt: skip
     step = tile.width(b.dtype)
-    lanes = step // tile.VECTORS
+    lanes = step // VECTORS
     if not turned:  # row after row, as they lie in memory
         for i in range(depth):
             begin, place = (k + i) * b_row + first, start + i * step
@@ -188,18 +197,17 @@ def _pack(
     b: Any, b_row: int, turned: bool, k: int, depth: int, first: int, columns: int
 ) -> Any:
     step = tile.width(b.dtype)
-    packed = np.empty(((columns + step - 1) // step, depth, step), b.dtype)
-    _pack_panels(
-        b, b_row, turned, k, depth, first, columns, tile.flat(packed), np.intp(0), depth * step
-    )
-    return packed
+    count = (columns + step - 1) // step
+    packed = room(count * depth * step, b)
+    _pack_panels(b, b_row, turned, k, depth, first, columns, packed, np.intp(0), depth * step)
+    return packed.reshape(count, depth, step)
 
 
 @inner()
 def turn(b: Any, first: int, c: Any) -> None:
     """c (M, P) = the transpose of columns first to first + M of b (P, K); both C-contiguous."""
     rows, columns = c.shape
-    lanes = tile.width(b.dtype) // tile.VECTORS
+    lanes = tile.width(b.dtype) // VECTORS
     flat = c.ravel()
     deep, wide = rows - rows % lanes, columns - columns % lanes
     for j in range(columns):

@@ -90,14 +90,14 @@ def pooled_weight_gradient(
     image = windows.empty_padded(x, kernel_h, kernel_w, window)
     length, used = _run_length(dw[0]), kernel_w * inputs
     # the last runs may reach beyond the image, into numbers that change nothing we keep
-    buffer = panels.aligned(image.size + length, x)
+    buffer = panels.zeros(image.size + length, x)
     padded = buffer[: image.size].reshape(image.shape)
     down, pooled = image.shape[1] * inputs, y.shape[1] * y.shape[2]
     order = windows.pixel_order(window[6], window[7], pool, max(pooled, 1))
     pixels = windows.pixel_table(order, window[0] * down, window[1] * inputs)
     back = np.empty(pooled * outputs, x.dtype)
     values, places = np.empty(pooled + 1, x.dtype), np.empty(pooled + 1, np.intp)
-    flat = panels.aligned(outputs * kernel_h * length, x)
+    flat = panels.zeros(outputs * kernel_h * length, x)
     sums = flat.reshape(outputs, kernel_h * length)
     for part in range(start, stop):
         flat[:] = 0
@@ -122,7 +122,7 @@ def _by_channel(w: Any, length: int) -> Any:
     """w (KH, KW, I, O) as (O, KH, L), zeros at the end of each run."""
     kernel_h, kernel_w, inputs, outputs = w.shape
     used = kernel_w * inputs
-    result = panels.aligned(outputs * kernel_h * length, w).reshape(outputs, kernel_h, length)
+    result = panels.zeros(outputs * kernel_h * length, w).reshape(outputs, kernel_h, length)
     flat = w.reshape(kernel_h, used, outputs)
     for o in range(outputs):
         for i in range(kernel_h):
@@ -160,7 +160,7 @@ def pooled_input_gradient(
     kernel_h, kernel_w, inputs, outputs = w.shape
     image = windows.empty_padded(dx, kernel_h, kernel_w, window)
     length, used = _run_length(w), kernel_w * inputs
-    padded = panels.aligned(image.size, w)
+    padded = panels.zeros(image.size, w)
     across, down = inputs, image.shape[1] * inputs
     pooled, cells = y.shape[1] * y.shape[2], pool[0] * pool[1]
     order = windows.pixel_order(window[6], window[7], pool, max(pooled, 1))

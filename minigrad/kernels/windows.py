@@ -52,17 +52,17 @@ def pixel_order(height: int, columns: int, pool: Any, strip: int) -> Any:
 
 @inner()
 def pixel_table(order: Any, down: int, across: int) -> Any:
-    """Place of each pixel whose neighbours are so far away; some more, which nobody reads."""
-    table = np.zeros(len(order) + tile.ROWS, np.intp)
+    """Place of each pixel whose neighbours are so far away."""
+    table = np.empty(len(order), np.intp)
     for e in range(len(order)):
         table[e] = order[e, 0] * down + order[e, 1] * across
     return table
 
 
 @inner()
-def tap_table(rows: Any, columns: Any, down: int, across: int, channels: int, spare: int) -> Any:
-    """Place of each channel of the cells (rows[t], columns[t]) of a window; some spare zeros."""
-    table = np.zeros(len(rows) * channels + spare, np.intp)
+def tap_table(rows: Any, columns: Any, down: int, across: int, channels: int) -> Any:
+    """Place of each channel of the cells (rows[t], columns[t]) of a window."""
+    table = np.empty(len(rows) * channels, np.intp)
     for t in range(len(rows)):
         for c in range(channels):
             table[t * channels + c] = rows[t] * down + columns[t] * across + c
@@ -100,15 +100,15 @@ def pack_weights(w: Any, turned: bool, cells: Any, groups: int) -> Any:
     inner, columns = (outputs, inputs) if turned else (inputs, outputs)
     count = (columns + step - 1) // step
     depth = len(cells) * inner
-    packed = np.empty((groups, count, depth, step), w.dtype)
+    packed = panels.room(groups * count * depth * step, w)
     for g in range(groups):
         k, first = (g * outputs, 0) if turned else (0, g * outputs)
         for t in range(len(cells)):
             panels.pack_panels(
-                w[cells[t]], turned, k, inner, first, columns, packed[g].ravel(), t * inner * step,
-                depth * step,
+                w[cells[t]], turned, k, inner, first, columns, packed,
+                (g * count * depth + t * inner) * step, depth * step,
             )  # fmt: skip
-    return packed
+    return packed.reshape(groups, count, depth, step)
 
 
 @inner()
@@ -176,50 +176,52 @@ def back_through(g: Any, y: Any, relu: bool, which: Any, passed: Any, dz: Any) -
 
 @inner()
 def image_product(
-    padded: Any, pixels: Any, taps: Any, across: int, panels: Any, shift: Any, relu: bool,
+    padded: Any, pixels: Any, taps: Any, across: int, packed: Any, shift: Any, relu: bool,
     cells: int, strip: int, order: Any, places: Any, columns: int, y: Any, which: Any,
 ) -> None:  # fmt: skip
     """All windows of one padded image (flat) times the weights, taken up into y (flat).
 
-    across: from one group's channels to the next; panels: (groups, count, depth, width);
-    shift: (groups * count, width), the bias; strip: pooling windows taken together;
+    across: from one group's channels to the next; packed: (groups, count, depth, width);
+    shift: (groups, count * width), the bias; strip: pooling windows taken together;
     places: (P,), where in y each pooled pixel begins; columns: channels of y in a group.
     """
-    groups, count, depth, step = panels.shape
+    groups, count, depth, step = packed.shape
     chunks = max((depth + _CHUNK - 1) // _CHUNK, 1)
     chunk = max((depth + chunks - 1) // chunks, 1)
-    half = tile.ROWS // 2
-    sums = np.empty((strip * cells + tile.ROWS) * step, y.dtype)
-    best_cell = np.empty(strip * step if which.size else 0, np.uint8)
-    for p in range(groups * count):
-        begin = p // count * columns + p % count * step
-        here = min(step, columns - p % count * step)
-        weights = panels[p // count, p % count].ravel()
+    widest = min(count, 2) * step  # two panels are passed over at once
+    sums = np.empty(strip * cells * widest, y.dtype)
+    best_cell = np.empty(strip * widest if which.size else 0, np.uint8)
+    weights = packed.ravel()
+    pairs = (count + 1) // 2
+    for p in range(groups * pairs):
+        group, panel = p // pairs, p % pairs * 2
+        begin, weights_at = group * columns + panel * step, (group * count + panel) * depth * step
+        several = min(2, count - panel)
+        wide, here = several * step, min(several * step, columns - panel * step)
         for first in range(0, len(places), strip):
             windows = min(strip, len(places) - first)
-            length = windows * cells
-            rows = pixels[first * cells : first * cells + (length + half - 1) // half * half]
+            rows = pixels[first * cells : (first + windows) * cells]
             for k in range(0, max(depth, 1), chunk):
-                d, d_row = (sums, step) if k else (shift[p], 0)
+                d, d_row = (sums, wide) if k else (shift[group, panel * step :], 0)
                 tile.scattered_product(
-                    padded, p // count * across, rows, taps[k : k + chunk], weights, k * step, step,
-                    sums, True, d, d_row,
+                    padded, group * across, rows, taps[k : k + chunk], weights,
+                    weights_at + k * step, step, depth * step, several, sums, wide, True, d, d_row,
                 )  # fmt: skip
-            best = sums[: windows * step]
+            best = sums[: windows * wide]
             if which.size:
-                chosen = best_cell[: windows * step]
+                chosen = best_cell[: windows * wide]
                 chosen[:] = 0
                 for cell in range(1, cells):
-                    values = sums[cell * windows * step : (cell + 1) * windows * step]
+                    values = sums[cell * windows * wide : (cell + 1) * windows * wide]
                     larger(values, np.uint8(cell), best, chosen)
             if relu:
                 rectify(best)
             for e in range(windows):
                 place = places[first + e] + begin
-                loops.copy(best[e * step : e * step + here], y[place : place + here])
+                loops.copy(best[e * wide : e * wide + here], y[place : place + here])
                 if which.size:
                     own = which[place : place + here]
-                    loops.copy(chosen[e * step : e * step + here], own)
+                    loops.copy(chosen[e * wide : e * wide + here], own)
                     number = order[first * cells + e, 2]
                     if number:  # the first cell is beyond the image
                         for j in range(here):

@@ -40,20 +40,20 @@ def test_bits_do_not_depend_on_the_cut(dtype):
     """A row in a full block and the same row alone: what makes threads reproducible."""
     rng = np.random.default_rng(0)
     a = rng.standard_normal((29, 70)).astype(dtype)
-    b = rng.standard_normal((70, 40)).astype(dtype)
+    b = rng.standard_normal((70, 150)).astype(dtype)  # panels in pairs, and one left over
     whole = _run(a, b)
-    for start, stop in [(0, 1), (3, 20), (28, 29), (5, 13)]:
+    for start, stop in [(0, 1), (3, 20), (28, 29), *((5, 5 + rows) for rows in range(1, 17))]:
         np.testing.assert_array_equal(_run(a[start:stop].copy(), b), whole[start:stop])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("columns", [9, 33, 40, 48, 61])
+@pytest.mark.parametrize("columns", [9, 33, 40, 48, 61, 96, 150])
 def test_a_ragged_last_panel_and_any_number_of_rows(columns, turned, dtype):
-    """Blocks of every height, and the copy of a panel that is not full."""
+    """Blocks of every height, the copy of a panel that is not full, and a second chunk of K."""
     rng = np.random.default_rng(columns)
-    b, bias = rng.standard_normal((70, columns)).astype(dtype), np.ones(columns, dtype)
-    a = rng.standard_normal((70, 43) if turned else (43, 70)).astype(dtype)
+    b, bias = rng.standard_normal((300, columns)).astype(dtype), np.ones(columns, dtype)
+    a = rng.standard_normal((300, 43) if turned else (43, 300)).astype(dtype)
     whole = np.full((43, columns), np.nan, dtype)
     matmul(a, turned, b, False, bias, whole, 0, 0, 43)
     rows = a.T if turned else a
