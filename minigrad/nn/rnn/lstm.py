@@ -37,6 +37,7 @@ from ..module import Parameter
 from .base import Cell, Layer, Recurrent, gate_index
 
 GATES = "ijfo"
+_KEPT = 1 << 19  # numbers, 2 MB: as much as the second cache of a core keeps between two steps
 
 
 class GateWeights(NamedTuple):
@@ -192,8 +193,9 @@ class LSTM(_LSTM, Layer):
         )  # fmt: skip
         self.time_major = time_major
         self._plain = not peepholes and projection is None and cell_clip is None
-        # the weights of wide inputs would not stay in cache from one step to the next
-        self.multiplies_first = not self._plain or input_size > 2 * hidden_size
+        # wide inputs' weights, or so many of both, would not stay in cache from step to step
+        many = 4 * hidden_size * (input_size + hidden_size) >= _KEPT
+        self.multiplies_first = not self._plain or input_size > 2 * hidden_size or many
 
     def _sequence(
         self, x: Any, state: tuple[Any, ...], lengths: np.ndarray | None

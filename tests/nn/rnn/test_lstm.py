@@ -32,7 +32,8 @@ def _loop(cell, x, state):
 @pytest.mark.parametrize("kernel", ["numba", "numpy"])
 @pytest.mark.parametrize("forget_bias", [0.0, 1.0])
 @pytest.mark.parametrize(
-    ("t", "n", "d", "h"), [(1, 1, 1, 1), (4, 3, 5, 7), (3, 17, 2, 16), (10, 2, 3, 33)]
+    ("t", "n", "d", "h"),
+    [(1, 1, 1, 1), (4, 3, 5, 7), (3, 17, 2, 16), (10, 2, 3, 33), (3, 2, 9, 4), (2, 3, 260, 260)],
 )
 def test_fused_layer_equals_the_cell(t, n, d, h, forget_bias, kernel):
     """Outputs, last state, and the gradient of everything, float64."""
@@ -52,6 +53,16 @@ def test_fused_layer_equals_the_cell(t, n, d, h, forget_bias, kernel):
     grads = [[p.grad for p in model.parameters()] for model in (layer, cell)]
     for fused, composed in zip(results[0] + grads[0], results[1] + grads[1], strict=True):
         np.testing.assert_allclose(fused.numpy(), composed.numpy(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("d", "h", "together"), [(8, 4, True), (9, 4, False), (250, 250, True), (260, 260, False)]
+)
+def test_weights_that_would_leave_the_cache_are_multiplied_first(d, h, together):
+    layer = nn.LSTM(d, h, generator=np.random.default_rng(0))
+    with mg.kernels.record_calls() as names:
+        layer(np.zeros((1, 2, d), np.float32))
+    assert ("lstm_layer_forward" in names, "lstm_forward" in names) == (together, not together)
 
 
 def test_ids_mean_one_hot_vectors():
