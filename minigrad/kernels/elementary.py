@@ -96,16 +96,42 @@ def _times_power_of_two(typingctx: Any, value: Any, rounded: Any) -> Any:
     return signature, codegen
 
 
+@intrinsic
+def _power_of_two(typingctx: Any, rounded: Any) -> Any:
+    """2**n for n from -126 to 127, inf for 128; ``rounded`` is n + 1.5 * 2**23 as a float32."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        i32 = ir.IntType(32)
+        n = builder.shl(builder.bitcast(args[0], i32), ir.Constant(i32, 23))  # the rest is lost
+        bits = builder.add(n, ir.Constant(i32, 0x3F800000))
+        return builder.bitcast(bits, ir.FloatType())
+
+    return types.float32(types.float32), codegen
+
+
 # Contraction to fma is welcome, reassociation is not: (x + _ROUND) - _ROUND must round.
+@numba.njit(fastmath={"contract"})
+def _fraction(x: Any, rounded: Any) -> Any:
+    """e**x / 2**n, where ``rounded`` is n + 1.5 * 2**23, n the nearest integer to x / log(2)."""
+    n = rounded - _ROUND
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW  # |r| <= log(2) / 2
+    q = _E2 + r * (_E3 + r * (_E4 + r * (_E5 + r * _E6)))
+    return _F(1.0) + (r + r * r * q)
+
+
 @numba.njit(fastmath={"contract"})
 def _exp32(x: Any) -> Any:
     x = _F(-104.0) if x < _F(-104.0) else x  # written so that a NaN passes
     x = _F(89.0) if x > _F(89.0) else x
     rounded = x * _LOG2E + _ROUND
-    n = rounded - _ROUND
-    r = (x - n * _LN2_HIGH) - n * _LN2_LOW  # |r| <= log(2) / 2
-    q = _E2 + r * (_E3 + r * (_E4 + r * (_E5 + r * _E6)))
-    return _times_power_of_two(_F(1.0) + (r + r * r * q), rounded)
+    return _times_power_of_two(_fraction(x, rounded), rounded)
+
+
+@numba.njit(fastmath={"contract"})
+def _exp_of_normal_size(x: Any) -> Any:
+    """e**x for x from -87 to 88, no result that takes two factors; inf at 89.  NaN passes."""
+    rounded = x * _LOG2E + _ROUND
+    return _fraction(x, rounded) * _power_of_two(rounded)
 
 
 @numba.njit(fastmath={"contract"})
@@ -140,14 +166,17 @@ def _tanh32(x: Any) -> Any:
     z = x * x
     near = x + x * (z * (_T1 + z * (_T2 + z * (_T3 + z * (_T4 + z * _T5)))))
     size = abs(x)
-    far = _F(1.0) - _F(2.0) / (_exp32(size + size) + _F(1.0))
+    twice = _F(44.0) if size > _F(22.0) else size + size  # far from there on: exactly 1
+    far = _F(1.0) - _F(2.0) / (_exp_of_normal_size(twice) + _F(1.0))
     far = -far if x < _F(0.0) else far
     return near if size < _F(0.625) else far
 
 
 @numba.njit(fastmath={"contract"})
 def _sigmoid32(x: Any) -> Any:
-    return _F(1.0) / (_F(1.0) + _exp32(-x))
+    x = _F(-89.0) if x < _F(-89.0) else x  # e**89 is infinite: exactly 0
+    x = _F(87.0) if x > _F(87.0) else x
+    return _F(1.0) / (_F(1.0) + _exp_of_normal_size(-x))
 
 
 def exp(x: float) -> float:
