@@ -77,7 +77,8 @@ def peers_part(result: Result, pictures: Path) -> str:
         f"One training step, {result['rounds']} rounds, the contenders in turn, each in a process "
         "of its own; all had the same losses before anything was timed.  minigrad at its best "
         "setting beside the fastest peer at its best; the ratio is taken within each round "
-        "(median and quartiles).  Memory: how far it rises when training starts.",
+        "(median and quartiles).  Memory: how far it rises when training starts / the peak of the "
+        "process.",
         rows(["model", "minigrad", "fastest peer", "its time", "ratio", "memory", "peer's memory"],
              lines),
         f"{met} of {len(lines)} models take at most {GOAL} of the fastest peer's time.",
@@ -88,7 +89,9 @@ def peers_part(result: Result, pictures: Path) -> str:
 
 
 def _memory(row: Result) -> str:
-    return f"{peers.step_megabytes(row['memory']):.0f} MB" if row["memory"] else ""
+    """How far it rises, and the peak."""
+    memory = row["memory"]
+    return f"{peers.step_megabytes(memory):.0f} / {memory['peak']:.0f} MB" if memory else ""
 
 
 def _case_table(case: Result) -> str:
