@@ -63,8 +63,12 @@ def draw(sweeps: Mapping[str, Any], path: Path) -> None:
                     at = sizes[chosen]
                     middle = np.exp(np.log(values[chosen]).mean() - power * np.log(at).mean())
                     axes.plot(at, middle * at**power, color="black", lw=0.8, ls="--", zorder=3)
-            axes.set(xscale="log", yscale="log", xlabel=name if row else "")
             sizes = sweep["sizes"]
+            axes.set(xlabel=name if row else "")
+            if len(sizes) < FEWEST:  # a logarithmic axis of less than a power of ten has no numbers
+                axes.set_ylim(bottom=0)
+            else:
+                axes.set(xscale="log", yscale="log")
             shown = sizes if len(sizes) <= 5 else sizes[::2]
             axes.set_xticks(shown, [f"{size:g}" for size in shown])
             axes.minorticks_off()
