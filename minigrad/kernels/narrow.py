@@ -53,10 +53,9 @@ def _rows(
     columns = c.shape[1]
     done = 0
     while done < rows:
-        left = rows - done
-        some = _ROWS if left >= _ROWS else _HALF if left >= _HALF else _QUARTER
-        if left < some:
-            some = 1
+        some, left = 1, rows - done
+        if left >= _QUARTER:
+            some = _ROWS if left >= _ROWS else _HALF if left >= _HALF else _QUARTER
         _block(
             a, a_start + done * a_row, b, b_start, c, c_start + done * columns, a_row, a_column,
             columns, columns, columns, depth, onto, d, d_start + done * d_row, d_row, some,

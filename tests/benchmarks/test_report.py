@@ -80,7 +80,7 @@ def test_the_page(folder, capsys):
     assert "2026-01-02, commit abc1234: A Processor" in text and "numpy 2.4" in text
     assert "was quiet" in text and "NOT" not in text
     line = next(line for line in text.splitlines() if line.startswith("| `char_lm` | 2 ms"))
-    assert "JAX jit | 3.33 ms | 0.60 (0.50 to 0.70) | 40 / 140 MB" in line  # the captured step counts
+    assert "JAX jit | 3.33 ms | 0.60 (0.50 to 0.70) | 40 / 140 MB" in line  # the captured one
     assert "1 of 2 models take at most 0.7" in text
     assert "Left out: tinygrad (missing: No module named 'tinygrad')." in text
     assert "| `matmul` | ptb_lm | 2 | 50 us | 4.0 | 20.00 | 2.00 | 50% | bytes |" in text
