@@ -6,7 +6,8 @@ of A a row, and does nothing but fused multiply-adds.  tile.py has what is made 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding
@@ -56,13 +57,30 @@ def _spread(builder: Any, number: Any, vector: Any) -> Any:
     return builder.shuffle_vector(first, first, lanes)
 
 
-def _fixed(builder: Any, pointer: Any) -> Any:
-    """The same pointer, of which LLVM knows nothing: it stays in a register of its own.
+def _opaque(builder: Any, value: Any) -> Any:
+    """The same pointer or integer, of which LLVM knows nothing: it stays in a register."""
+    same = ir.FunctionType(value.type, [value.type])
+    return builder.asm(same, "", "=r,0", [value], False)
 
-    Else one pointer would go from row to row by additions, each of which waits for the last.
+
+@contextmanager
+def _loop(builder: Any, count: Any) -> Iterator[Any]:
+    """For k from 0 to ``count``, one after another.
+
+    LLVM is not told when the loop ends: it would do two of them at once, for which there are too
+    few registers, and keep sums in memory.
     """
-    same = ir.FunctionType(pointer.type, [pointer.type])
-    return builder.asm(same, "", "=r,0", [pointer], False)
+    before = builder.block
+    body, end = builder.append_basic_block("body"), builder.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed(">", count, count.type(0)), body, end)
+    builder.position_at_end(body)
+    k = builder.phi(count.type)
+    k.add_incoming(count.type(0), before)
+    yield k
+    following = _opaque(builder, builder.add(k, count.type(1)))
+    k.add_incoming(following, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, count), body, end)
+    builder.position_at_end(end)
 
 
 def _fetch(builder: Any, place: Any) -> None:
@@ -191,14 +209,14 @@ def block(
         if scattered == "A":
             a_rows = [moved(start(0), entry(6, intp(r))) for r in range(rows)]
         else:
-            a_rows = [_fixed(builder, moved(start(0), intp(r), a_row)) for r in range(rows)]
+            # else one pointer would go from row to row by additions that wait for each other
+            a_rows = [_opaque(builder, moved(start(0), intp(r), a_row)) for r in range(rows)]
         b_rows, c_rows = start(2), start(4)
         # stack slots here, registers after LLVM's mem2reg
         sums = [[cgutils.alloca_once(builder, vector) for _ in lanes] for _ in range(rows)]
         for slot in sum(sums, []):
             builder.store(ir.Constant(vector, [0.0] * vector.count), slot)
-        with cgutils.for_range(builder, depth) as loop:
-            k = loop.index
+        with _loop(builder, depth) as k:
             to_k = entry(7, k) if scattered == "A" else builder.mul(k, a_column)
             b_k = moved(b_rows, entry(8, k)) if scattered == "B" else moved(b_rows, k, b_row)
             if narrow:
