@@ -157,14 +157,7 @@ def walk(
             if not any(p is not None for p in parents):
                 continue  # a wanted variable beyond which nothing is: not walked, so not freed
         vjp = node.replayed() if replay else node.vjp
-        incoming: Any = slots[0]
-        if node.many and getattr(node.op, "takes_gaps", False):
-            incoming = slots
-        elif node.many:
-            incoming = tuple(
-                np.zeros(shape, dtype) if g is None else g
-                for g, (shape, dtype, _) in zip(slots, node.outputs)
-            )
+        incoming = incoming_of(node, slots) if node.many else slots[0]
         if type(vjp) is tuple:  # one function for each input: compute only what is wanted
             gradients: Any = [
                 None if parent is None else function(incoming)
@@ -193,6 +186,19 @@ def walk(
             watcher.look_at_gradient(gradient, "a sum of gradients, or what a hook made of one")
         watcher.backward_passes += 1
     return _separate(found, seeds)
+
+
+def incoming_of(call: Any, slots: list[Any]) -> Any:
+    """Gradients of an op's several results as its vjp takes them; None: nobody used that one.
+
+    call: a Node, or what has its ``op`` and ``outputs``.
+    """
+    if getattr(call.op, "takes_gaps", False):
+        return slots
+    return tuple(
+        np.zeros(shape, dtype) if gradient is None else gradient
+        for gradient, (shape, dtype, _) in zip(slots, call.outputs)
+    )
 
 
 def _separate(found: dict[Any, Any], seeds: Sequence[Any]) -> list[tuple[Any, Any]]:

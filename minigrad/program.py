@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .autodiff import fit
+from .autodiff import fit, incoming_of
 from .nodes import Call, spell_site
 from .recording import cannot_repeat, computed
 
@@ -225,10 +225,7 @@ class Program:
                 slots = [grads[cell] for cell, _, _ in step.writes]
                 if all(slot is None for slot in slots):
                     continue
-                incoming = tuple(
-                    np.zeros(shape, dtype) if slot is None else slot
-                    for slot, (_, shape, dtype) in zip(slots, step.writes)
-                )
+                incoming = incoming_of(step, slots)
             elif incoming is None:
                 continue
             if type(vjp) is tuple:
@@ -241,7 +238,7 @@ class Program:
                 if type(parts) is not tuple:
                     parts = (parts,)
             for send, part in zip(step.sends, parts):
-                if send is not None:
+                if send is not None and part is not None:
                     cell, shape, dtype = send
                     if part.shape != shape or part.dtype != dtype:
                         part = fit(step, part, shape, dtype)

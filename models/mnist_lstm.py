@@ -65,15 +65,19 @@ class RowLSTM(nn.Module):
             dense.weight.data = nn.init.normal(dense.weight.shape, generator=generator)
             dense.bias.data = nn.init.constant(dense.bias.shape, 0.1)
 
-    def outputs(self, images: Any) -> mg.Tensor:
-        """images (N, 28, 28), ink from 0 to 1 -> the LSTM's output after each row (28, N, 128)."""
+    def read(self, images: Any) -> tuple[mg.Tensor, mg.Tensor]:
+        """images (N, 28, 28), ink from 0 to 1 -> outputs after each row (28, N, 128), and the last.
+
+        The last output is the state h: who asks for that alone sends no zeros back for the others.
+        """
         rows = images.swapaxes(0, 1)  # (T, N, D): rows are time steps
-        outputs, _ = self.lstm(self.dense_in(rows))
-        return outputs
+        outputs, (h, _) = self.lstm(self.dense_in(rows))
+        return outputs, h
 
     def forward(self, images: Any) -> mg.Tensor:
         """images (N, 28, 28) -> logits (N, 10)."""
-        return self.dense_out(self.outputs(images)[-1])
+        _, last = self.read(images)
+        return self.dense_out(last)
 
 
 def ink(images: np.ndarray) -> np.ndarray:
@@ -102,7 +106,7 @@ def rows_that_matter(
     the same classifier, which has only ever learned to answer after the last one.
     """
     x = mg.tensor(ink(images), requires_grad=True)
-    logits = model.dense_out(model.outputs(x))  # (T, N, 10)
+    logits = model.dense_out(model.read(x)[0])  # (T, N, 10)
     mg.cross_entropy(logits[-1], labels, reduction="sum").backward()
     norms = np.sqrt(np.square(x.grad.numpy()).sum(axis=2)).mean(axis=0)
     model.zero_grad()

@@ -62,8 +62,8 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     optimizer = optim.Adam(model.parameters(), lr=RATE)
 
     def loss_of(rows: np.ndarray, labels: np.ndarray) -> Any:
-        outputs, _ = lstm(dense_in(rows))
-        return mg.cross_entropy(dense_out(outputs[-1]), labels)
+        _, (h, _) = lstm(dense_in(rows))
+        return mg.cross_entropy(dense_out(h), labels)
 
     train = mg.capture(loss_of, optimizer=optimizer)
 

@@ -60,7 +60,8 @@ def lstm_backward_twin(
     """Back-propagation through time for batch rows start to stop.
 
     gates: (T, 4, N, H) and c: (T + 1, N, H) from the forward pass; ends: (N,); w_h: (H, 4H).
-    d_out: (T, N, H), dL/dh_t from above at each step, zero from the end of a sequence on.
+    d_out: (T, N, H), dL/dh_t from above at each step, zero from the end of a sequence on; of no
+    entries if nothing comes from there.
     dh, dc: (N, H), in: gradient of the last state; out: gradient of the initial state.
     d_gates: (T, N, 4H), written: dL/dz_t.
     flow: (2, T, N), written: squared norms of the total dL/dh_t and dL/dc_t of each row;
@@ -70,7 +71,7 @@ def lstm_backward_twin(
     for t in reversed(range(gates.shape[0])):
         i, j, f, o = gates[t, :, rows]
         tanh_c = np.tanh(c[t + 1, rows])
-        dh_t = d_out[t, rows] + dh[rows]
+        dh_t = d_out[t, rows] + dh[rows] if d_out.size else dh[rows].copy()
         dc_t = dc[rows] + dh_t * o * (1 - tanh_c * tanh_c)
         if flow.size:
             flow[0, t, rows] = np.sum(dh_t * dh_t, axis=1)
@@ -136,7 +137,8 @@ def through_cell(
     tanh_c = space[: (live - first) * hidden]
     dh_all, dc_all = dh[first:live].ravel(), dc[first:live].ravel()
     loops.tanh_of(c[t + 1, first:live].ravel(), tanh_c)
-    loops.add(d_out[t, first:live].ravel(), dh_all)  # now the total dL/dh_t
+    if d_out.size:
+        loops.add(d_out[t, first:live].ravel(), dh_all)  # now the total dL/dh_t
     loops.total_cell_gradient(dh_all, o, tanh_c, dc_all)  # now the total dL/dc_t
     if flow.size:
         for n in range(first, last):

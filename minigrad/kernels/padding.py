@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import panels, tile
+from . import loops
 from .registry import kernel
 
 
@@ -23,13 +23,9 @@ def zero_past_end_twin(
 
 @kernel(twin=zero_past_end_twin, outputs=("y",))
 def zero_past_end(x: Any, ends: Any, y: Any, start: int, stop: int) -> None:
-    rows, hidden = x.shape[1:]
+    zero = y.dtype.type(0)
     for t in range(start, stop):
-        for n in range(rows):
-            place = (t * rows + n) * hidden
-            if t < ends[n]:
-                panels.copy_rows(
-                    tile.flat(x), place, hidden, tile.flat(y), place, hidden, np.intp(1), hidden
-                )
-            else:
-                y[t, n] = 0
+        loops.copy(x[t].ravel(), y[t].ravel())
+        for n in range(x.shape[1]):
+            for k in range(x.shape[2] if t >= ends[n] else 0):
+                y[t, n, k] = zero

@@ -141,7 +141,7 @@ def get_num_threads() -> int:
 
 
 FLAT_GRAIN = 1 << 17  # numbers of a flat array below which a range is not worth a thread
-_ALIGN = 4  # rows of a piece are a multiple of it (or of the grain), as the tile likes it
+_LINE = 16  # many rows, numbers of a flat array mostly, are cut where a vector begins
 
 
 def run_rows(kernel: Kernel, rows: int, grain: int, *args: Any) -> None:
@@ -161,8 +161,10 @@ def run_rows(kernel: Kernel, rows: int, grain: int, *args: Any) -> None:
 def _run_rows(kernel: Kernel, rows: int, grain: int, args: tuple[Any, ...]) -> None:
     global _team
     grain = max(grain, 1)
-    pieces, align = min(_count * kernel.pieces, rows // grain), min(_ALIGN, grain)
-    each = -(-rows // (pieces * align)) * align
+    pieces = min(_count * kernel.pieces, rows // grain)
+    each = -(-rows // pieces)
+    if each > 16 * _LINE:  # few rows are better dealt evenly
+        each = -(-each // _LINE) * _LINE
     pieces = -(-rows // each)
     if pieces < 2 or not _in_use.acquire(blocking=False):
         kernel(*args, 0, rows)

@@ -8,7 +8,8 @@ An op takes ndarrays and numbers and returns ``(y, vjp)``.  ``vjp`` is either
   whose gradients come out together.
 
 ``g`` is dL/dy: an array, or for an op with several results (``y`` a tuple) a tuple of
-arrays.  An op never sees a Tensor, never un-broadcasts, never checks a gradient:
+arrays: zeros for a result that nobody used, or with ``op.takes_gaps = True`` None.
+An op never sees a Tensor, never un-broadcasts, never checks a gradient:
 ``minigrad.tensor.apply`` does that for all of them.
 
 Higher derivatives come from running the op's own function on tensors.  That works for
@@ -48,7 +49,7 @@ from .elementwise import (
     where,
 )
 from .gru import gru
-from .indexing import embedding, getitem, scatter
+from .indexing import embedding, getitem, reordered, scatter
 from .layer_norm_lstm import layer_norm_lstm
 from .linear import einsum, linear, matmul
 from .loss import softmax_cross_entropy, squared_error
@@ -78,7 +79,7 @@ __all__ = [
     "flip", "gelu", "getitem", "gru", "identity", "layer_norm", "layer_norm_lstm", "leaky_relu",
     "linear", "log", "log1p", "log_softmax", "logsumexp", "lstm", "lstm_layer", "lstmp", "matmul",
     "max", "max_pool2d", "maximum", "mean", "min", "minimum", "multiply", "negative", "pad",
-    "power", "relu", "reshape", "reverse_sequence", "rnn", "scatter", "sigmoid", "sin", "softmax",
-    "softmax_cross_entropy", "softplus", "split", "sqrt", "square", "squared_error", "stack",
-    "subtract", "sum", "tanh", "transpose", "unstack", "var", "where",
+    "power", "relu", "reordered", "reshape", "reverse_sequence", "rnn", "scatter", "sigmoid", "sin",
+    "softmax", "softmax_cross_entropy", "softplus", "split", "sqrt", "square", "squared_error",
+    "stack", "subtract", "sum", "tanh", "transpose", "unstack", "var", "where",
 ]  # fmt: skip

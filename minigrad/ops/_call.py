@@ -15,6 +15,12 @@ def call(op: Callable[..., Any], *args: Any, **params: Any) -> Any:
     return op(*args, **params)[0]
 
 
+def takes_gaps(op: Any) -> Any:
+    """Decorator: the vjp of this op is given None for a result that nobody used."""
+    op.takes_gaps = True
+    return op
+
+
 def composed_as(other: Callable[..., Any]) -> Callable[[Any], Any]:
     """Decorator: higher derivatives of this fused op are those of ``other``."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import DTypeError, ShapeError, axes
-from ..recording import cannot_repeat, contiguous
+from ..recording import cannot_repeat, contiguous, copied, zeros
 from .indexing import check_ids
 
 # Multiply-adds below which a range of rows is not worth a thread: about 50 us.
@@ -39,6 +39,18 @@ def zero_past_end(x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
     y = np.empty(x.shape, x.dtype)
     kernels.run_rows(kernels.zero_past_end, len(x), _STEPS, contiguous(x), lengths, y)
     return y
+
+
+def gradients_of_state(*parts: Any, like: np.ndarray) -> list[np.ndarray]:
+    """Copies of the gradients of a last state, to be written into; None is zeros like ``like``."""
+    return [zeros(like.shape, like.dtype) if part is None else copied(part) for part in parts]
+
+
+def gradient_of_outputs(
+    d_out: np.ndarray | None, lengths: np.ndarray | None, like: np.ndarray
+) -> np.ndarray:
+    """d_out (T, N, H) as the kernels take it, or an array of no entries if nobody used them."""
+    return np.empty((0, 0, 0), like.dtype) if d_out is None else zero_past_end(d_out, lengths)
 
 
 def over_time(op: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from .. import kernels
 from ..errors import DTypeError, IndexRangeError, ShapeError
 from ..recording import contiguous, do, repeatable, view_of, zeros
-from ._call import call, composed_as
+from ._call import call, composed_as, takes_gaps
 
 _GRAIN = 1 << 18  # numbers below which a range of columns is not worth a thread
 
@@ -36,6 +36,25 @@ def _repeats(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     return any(
         isinstance(part, (list, np.ndarray)) and np.asarray(part).dtype != bool for part in parts
+    )
+
+
+@takes_gaps
+def reordered(*several: Any, order: np.ndarray) -> Any:
+    """Each array (..., N, D) with its rows in another order; a tuple of them.
+
+    order: (N,), the number of each row of the results; every row is in them once.
+    """
+    back = np.argsort(order)
+
+    def rows(x: Any, order: np.ndarray) -> Any:
+        if isinstance(x, np.ndarray):
+            return x.take(order, -2)  # half the time of an index
+        return x if x is None else x[..., order, :]
+
+    return (
+        tuple([rows(x, order) for x in several]),
+        lambda gs: tuple([rows(g, back) for g in gs]),
     )
 
 

@@ -9,11 +9,13 @@ import numpy as np
 from .. import kernels
 from ..errors import DTypeError, ShapeError, axes
 from ..recording import contiguous, copied, do, repeatable, summed
-from ._call import first_order_only
+from ._call import first_order_only, takes_gaps
 from ._sequence import (
     check_one_dtype,
     check_shape,
     ends,
+    gradient_of_outputs,
+    gradients_of_state,
     grain,
     over_time,
     report,
@@ -42,6 +44,7 @@ def _beginning(h: Any, c: Any, bias: Any, forget_bias: float, steps: int) -> tup
 
 
 @over_time
+@takes_gaps
 @repeatable
 @first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
 def lstm(
@@ -82,12 +85,13 @@ def lstm(
 
     def vjp(gs: Any) -> Any:
         d_out, d_h, d_c = gs
-        d_h, d_c = copied(d_h), copied(d_c)  # ours to write into
+        d_out = gradient_of_outputs(d_out, lengths, h)
+        d_h, d_c = gradients_of_state(d_h, d_c, like=h)
         d_gates = np.empty((steps, batch, 4 * hidden), dtype)
         norms = np.empty((2, steps, batch) if flow is not None else (2, 0, 0), dtype)
         kernels.run_rows(
             kernels.lstm_backward, batch, worth,
-            gates, states_c, stops, w_h, zero_past_end(d_out, lengths), d_h, d_c, d_gates, norms,
+            gates, states_c, stops, w_h, d_out, d_h, d_c, d_gates, norms,
         )  # fmt: skip
         if flow is not None:
             report(flow, norms, lengths)
@@ -102,6 +106,7 @@ def lstm(
 
 
 @over_time
+@takes_gaps
 @repeatable
 @first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
 def lstm_layer(
@@ -132,7 +137,8 @@ def lstm_layer(
 
     def vjp(gs: Any) -> Any:
         d_out, d_h, d_c = gs
-        d_h, d_c = copied(d_h), copied(d_c)  # ours to write into
+        d_out = gradient_of_outputs(d_out, lengths, h)
+        d_h, d_c = gradients_of_state(d_h, d_c, like=h)
         parts = max(batch // _PART_ROWS, 2 if batch >= 20 else 1)
         dx = np.empty(x.shape if wants_dx else (0, 0, depth), dtype)
         dw = np.empty((parts, depth + hidden, 4 * hidden), dtype)
@@ -140,7 +146,7 @@ def lstm_layer(
         norms = np.empty((2, steps, batch) if flow is not None else (2, 0, 0), dtype)
         kernels.run_rows(
             kernels.lstm_layer_backward, parts, grain(work) * parts // max(batch, 1) + 1,
-            x, states_h, states_c, gates, stops, w_x, w_h, zero_past_end(d_out, lengths), d_h, d_c,
+            x, states_h, states_c, gates, stops, w_x, w_h, d_out, d_h, d_c,
             dx, dw, db, norms,
         )  # fmt: skip
         if flow is not None:

@@ -61,6 +61,8 @@ def _lstm_backward(rng, dtype):
             d_out = d_out[1:].copy()
             d_out[over] = 0
             yield gates, c, ends, w_h, d_out, dh, dc, d_gates, flow, 0, n
+        nothing = np.empty((0, 0, 0), dtype)  # from above
+        yield gates, c, ends, w_h, nothing, dh, dc, d_gates, flow, 0, n
 
 
 # T, N, D, H, parts of the batch
@@ -100,6 +102,8 @@ def _lstm_layer_backward(rng, dtype):
             given = x, hs, c, gates, ends, w_x, w_h, d_out, dh, dc, dx, dw, db, flow
             yield *given, 0, parts
             yield *given, parts // 2, parts
+        nothing = np.empty((0, 0, 0), dtype)  # from above
+        yield *given[:7], nothing, *given[8:], 0, parts
 
 
 # T, N, H, P, peepholes, projection, bound of the cell

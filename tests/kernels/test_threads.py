@@ -111,6 +111,15 @@ def test_a_share_is_cut_into_as_many_pieces_as_the_kernel_likes(
     assert starts.sum() <= 3
 
 
+@pytest.mark.parametrize("rows, sizes", [(20, (10, 10)), (7, (4, 3)), (10_000, (5008, 4992))])
+def test_few_rows_are_dealt_evenly_and_many_are_cut_at_whole_vectors(thread_count, rows, sizes):
+    thread_count(2)
+    starts = np.zeros(rows, np.int64)
+    kernel = Kernel(mark_start, mark_start, ("starts",), numba.njit(nogil=True), None, 1)
+    kernels.run_rows(kernel, rows, 3, starts)
+    assert np.flatnonzero(starts).tolist() == [0, sizes[0]]
+
+
 def test_threads_that_come_late_or_sleep_change_nothing(thread_count):
     """Calls close together, and calls after which the threads have gone to sleep."""
     thread_count(3)

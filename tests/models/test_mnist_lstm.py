@@ -111,11 +111,11 @@ def test_a_row_is_a_time_step_and_the_last_one_decides():
     x = IMAGES[0]
     changed = x.copy()
     changed[:, 20:] = 0
-    before, after = model.outputs(x).numpy(), model.outputs(changed).numpy()
+    before, after = model.read(x)[0].numpy(), model.read(changed)[0].numpy()
     assert before.shape == (28, 16, 128)
     np.testing.assert_array_equal(before[:20], after[:20])
     assert (np.abs(before[20:] - after[20:]).max(axis=(1, 2)) > 0.01).all()
-    np.testing.assert_array_equal(model(x).numpy(), model.dense_out(model.outputs(x)[-1]).numpy())
+    np.testing.assert_array_equal(model(x).numpy(), model.dense_out(model.read(x)[0][-1]).numpy())
     assert np.abs(model(x).numpy() - model(x.swapaxes(1, 2)).numpy()).max() > 0.1
 
 

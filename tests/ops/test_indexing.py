@@ -47,6 +47,24 @@ def test_repeated_entries_add_up():
     assert x.grad.tolist() == [1011, 0, 100]
 
 
+def test_reordered_takes_rows_of_all_arrays_alike():
+    x, y = X[0], X  # (4, 5) and (3, 4, 5)
+    order = np.array([3, 1, 0, 2])
+    first, second = mg.apply(ops.reordered, x, y, order=order)
+    np.testing.assert_array_equal(first.array, x[order])
+    np.testing.assert_array_equal(second.array, y[:, order])
+    back = mg.apply(ops.reordered, first, second, order=np.argsort(order))
+    for again, before in zip(back, (x, y)):
+        np.testing.assert_array_equal(again.array, before)
+
+
+def test_reordered_gives_no_gradient_to_what_nobody_used():
+    x, y = mg.ones(3, 2, requires_grad=True), mg.ones(3, 2, requires_grad=True)
+    _, second = mg.apply(ops.reordered, x, y, order=np.array([1, 2, 0]))
+    (second * np.array([[1.0], [2.0], [3.0]], np.float32)).sum().backward()
+    assert x.grad is None and y.grad.tolist() == [[3, 3], [1, 1], [2, 2]]
+
+
 def test_scatter_adds_rows():
     y = mg.apply(ops.scatter, np.ones((3, 2)), index=np.array([1, 1, 0]), shape=(3, 2))
     assert y.tolist() == [[1, 1], [2, 2], [0, 0]]

@@ -186,6 +186,31 @@ def test_bits_of_the_layer_do_not_depend_on_threads():
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("used", [(0,), (1,), (2,), (0, 2), (1, 2)], ids=str)
+@pytest.mark.parametrize("layer", [True, False])
+def test_a_result_that_nobody_uses_is_as_one_with_a_gradient_of_zero(layer, used, captured):
+    op = ops.lstm_layer if layer else ops.lstm
+    values = layer_arrays(4, 3, 2, 5) if layer else arrays()
+    expected = leaves(values)
+    outputs = mg.apply(op, *expected)
+    sum((y * (k in used)).sum() * (k + 1) for k, y in enumerate(outputs)).backward()
+    inputs = leaves(values)
+
+    def loss_of(*args):
+        outputs = mg.apply(op, *args)
+        return sum(outputs[k].sum() * (k + 1) for k in used)
+
+    if captured:
+        loss_of = mg.capture(loss_of)
+    for _ in range(4 if captured else 1):
+        for leaf in inputs:
+            leaf.grad = None
+        loss_of(*inputs).backward()
+    for a, b in zip(inputs, expected):
+        np.testing.assert_array_equal(a.grad.array, b.grad.array)
+
+
 def test_an_input_that_needs_no_gradient_gets_none():
     x, *others = layer_arrays(4, 3, 2, 5)
     wanted = leaves(others)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ... import functional as F
+from ... import ops
 from ...errors import DTypeError, ShapeError
 from ...ops.indexing import check_ids
-from ...tensor import Tensor
+from ...tensor import Tensor, apply
 from ..layers import Embedding
 from ..module import Module, ModuleList
 from ..rnn.base import Layer
@@ -79,17 +80,19 @@ def over_time(
     """
     if lengths is None or not isinstance(x, np.ndarray) or (lengths == len(x)).all():
         return _over_time(layers, x, state, lengths)
-    steps, batch = x.shape
     order = long_first(lengths)
-    back = np.argsort(order)
     if state is not None:
-        state = map_state(lambda part: F.embedding(part, order), state)
+        state = _reordered(state, order)
     x = np.ascontiguousarray(x[:, order])
-    outputs, state = _over_time(layers, x, state, lengths[order])
-    wide = outputs.shape[2]
-    where = np.arange(steps)[:, None] * batch + back  # (T, N)
-    outputs = F.embedding(outputs.reshape(steps * batch, wide), where)
-    return outputs, map_state(lambda part: F.embedding(part, back), state)
+    return _reordered(_over_time(layers, x, state, lengths[order]), np.argsort(order))
+
+
+def _reordered(state: Any, order: np.ndarray) -> Any:
+    """A state, or outputs and a state, with all batch rows in another order, in one op."""
+    parts: list[Tensor] = []
+    map_state(parts.append, state)
+    results = iter(apply(ops.reordered, *parts, order=order))
+    return map_state(lambda part: next(results), state)
 
 
 def long_first(lengths: np.ndarray) -> np.ndarray:
