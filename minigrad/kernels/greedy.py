@@ -54,14 +54,16 @@ def lstm_greedy_twin(
 
 
 @inner(fastmath=FASTMATH, error_model="numpy")
-def _add_bias(z: Any, bias: Any, first: int, out: Any) -> None:
-    """out = z + bias for the columns of one gate, which begin at ``first``.
+def _add_bias(z: Any, place: int, bias: Any, first: int, out: Any) -> None:
+    """out = z + bias for the columns of one gate.
 
-    z: (n, at least H); bias: (4H,); out: (n, H).
+    z: (n, at least H), where they begin at ``place``; bias: (4H,), where they do at ``first``;
+    out: (n, H).
     """
     for n in range(out.shape[0]):
         for k in range(out.shape[1]):
-            out[n, k] = z[n, k] + bias[np.uintp(first) + np.uintp(k)]
+            column = np.uintp(first) + np.uintp(k)  # unsigned: an index that never wraps
+            out[n, k] = z[n, np.uintp(place) + np.uintp(k)] + bias[column]
 
 
 @inner()
@@ -84,13 +86,13 @@ def lstm_greedy(
     eos: int, h: Any, c: Any, ids: Any, logits: Any, lengths: Any, start: int, stop: int,
 ) -> None:  # fmt: skip
     layers, hidden, rows = h.shape[0], h.shape[2], stop - start
-    first = loops.pack_gates(w_first, 1)
+    together = loops.gates_together(w_first)
+    first = loops.pack_gates(w_first, together)
     count, step = first.shape[1], first.shape[3]
     wide = count * step
-    above = np.empty((layers - 1, 4, count, 2 * hidden, step), h.dtype)
+    above = np.empty((layers - 1, 4 // together, count, 2 * hidden, step), h.dtype)
     for k in range(layers - 1):
-        for g in range(4):
-            above[k, g] = panels.pack(w_above[k], False, 0, 2 * hidden, g * hidden, hidden)
+        above[k] = loops.pack_gates(w_above[k], together)
     last = panels.pack(head, False, 0, hidden, 0, head.shape[1])
     z = np.empty((rows, wide), h.dtype)
     z_head = np.empty((rows, last.shape[0] * last.shape[2]), h.dtype)
@@ -107,12 +109,15 @@ def lstm_greedy(
                     loops.copy(h[layer - 1, start + n], both[n, :hidden])
                     loops.copy(h[layer, start + n], both[n, hidden:])
             for g in range(4):
+                part, place = g // together, g % together * hidden
                 if layer == 0:
-                    tile.product(h[0, start:stop], first[g], z)
-                    loops.add_inputs(table, said, bias[0], g * hidden, z, 0, gates[g])
+                    if place == 0:
+                        tile.product(h[0, start:stop], first[part], z)
+                    loops.add_inputs(table, said, bias[0], g * hidden, z, place, gates[g])
                 else:
-                    tile.product(both, above[layer - 1, g], z)
-                    _add_bias(z, bias[layer], g * hidden, gates[g])
+                    if place == 0:
+                        tile.product(both, above[layer - 1, part], z)
+                    _add_bias(z, place, bias[layer], g * hidden, gates[g])
             i, j, f, o = gates[0].ravel(), gates[1].ravel(), gates[2].ravel(), gates[3].ravel()
             loops.sigmoid_all(i)
             loops.tanh_all(j)

@@ -117,6 +117,15 @@ def add_inputs(
 
 
 @inner()
+def gates_together(w: Any) -> int:
+    """How many gates of w (K, 4H) to multiply at once.
+
+    Gates whose columns fill panels are done one by one: their results stay in the first cache.
+    """
+    return 1 if w.shape[1] // 4 % tile.width(w.dtype) == 0 else 4
+
+
+@inner()
 def pack_gates(w: Any, together: int) -> Any:
     """Panels of w (K, 4H) for so many gates together: (4 / together, P, K, width)."""
     depth, columns = w.shape[0], w.shape[1] // 4 * together

@@ -159,8 +159,7 @@ def lstm_forward(
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
     steps = which.shape[0]
-    # Gates whose columns fill panels are done one by one: their results stay in the first cache.
-    together = 1 if hidden % tile.width(w_h.dtype) == 0 else 4
+    together = loops.gates_together(w_h)
     gate_panels = loops.pack_gates(w_h, together)
     block = loops.rows_together(ends, steps, start, stop)
     space = np.empty((block, gate_panels.shape[1] * gate_panels.shape[3]), w_h.dtype)
