@@ -67,6 +67,7 @@ def peers_part(result: Result, pictures: Path) -> str:
             lines.append([
                 f"`{case['case']}`", duration(ours["quartiles"][1]), best["name"],
                 duration(best["quartiles"][1]), f"{ratio:.2f} ({low:.2f} to {high:.2f})",
+                f"{ours['share'][1]:.0%} of {case['product'][1] / 1e9:.0f} GFLOP/s",
                 _memory(ours), _memory(best),
             ])  # fmt: skip
         tables.append(f"### `{case['case']}`\n\n{_case_table(case)}")
@@ -77,10 +78,11 @@ def peers_part(result: Result, pictures: Path) -> str:
         f"One training step, {result['rounds']} rounds, the contenders in turn, each in a process "
         "of its own; all had the same losses before anything was timed.  minigrad at its best "
         "setting beside the fastest peer at its best; the ratio is taken within each round "
-        "(median and quartiles).  Memory: how far it rises when training starts / the peak of the "
-        "process.",
-        rows(["model", "minigrad", "fastest peer", "its time", "ratio", "memory", "peer's memory"],
-             lines),
+        "(median and quartiles).  Rate: what minigrad does of the rate that the largest product of "
+        "matrices had in the same rounds.  Memory: how far it rises when training starts / the "
+        "peak of the process.",
+        rows(["model", "minigrad", "fastest peer", "its time", "ratio", "rate", "memory",
+              "peer's memory"], lines),
         f"{met} of {len(lines)} models take at most {GOAL} of the fastest peer's time.",
         "![Time of each library over that of the fastest peer](pictures/peers.png)",
         f"Compile is the first step without what a step takes later, with caches: {cold}.",

@@ -106,25 +106,25 @@ def _blas_threads(count: int) -> Any:
     return threadpool_limits(count)
 
 
-def peak(dtype: str, threads: int) -> float:
-    """Operations per second of the faster of NumPy's product and minigrad's."""
+def peak(dtype: str, threads: int, blas: bool = True, repeats: int = 6) -> float:
+    """Operations per second of the faster of NumPy's product (if blas) and minigrad's."""
     a = np.random.default_rng(4).random((SIDE, SIDE)).astype(dtype)
     out = np.empty_like(a)
     contenders: list[Callable[[], Any]] = [lambda: ops.matmul(a, a)]
     limit = nullcontext() if threads == mg.get_num_threads() else _blas_threads(threads)
-    if limit is not None:
+    if blas and limit is not None:
         contenders.append(lambda: np.matmul(a, a, out=out))
     before = mg.get_num_threads()
     mg.set_num_threads(threads)
     try:
         with limit or nullcontext():
-            best = min(_fastest(call) for call in contenders)
+            best = min(_fastest(call, repeats) for call in contenders)
     finally:
         mg.set_num_threads(before)
     return 2 * SIDE**3 / best
 
 
-def _fastest(call: Callable[[], Any], repeats: int = 6) -> float:
+def _fastest(call: Callable[[], Any], repeats: int) -> float:
     """Seconds of the fastest of some calls: a limit is what can be reached, not what is usual."""
     times = []
     for _ in range(repeats):

@@ -18,6 +18,7 @@ from benchmarks.worker import Missing, TooSlow, Worker, WorkerError
 from .contenders import Contender, find
 
 TARGET = f"{__package__}.work:Work"
+GAUGE = f"{__package__}.gauge:Gauge"
 TOLERANCE = 1e-4
 REFERENCE = "minigrad"  # whose losses the others must have
 TURN_SECONDS = 0.06
@@ -68,6 +69,11 @@ def open_worker(case_name: str, contender: Contender, threads: int, limit: float
     return Worker(TARGET, arguments, contender.environment, limit)
 
 
+def open_gauge(threads: int) -> Worker:
+    """A worker that says what the cores can do."""
+    return Worker(GAUGE, {"threads": threads})
+
+
 def without_caches(contender: Contender, folder: str) -> Contender:
     """The contender with empty caches of its own in `folder`: everything is compiled anew."""
     own = Path(folder) / contender.name.replace(" ", "_").replace(",", "")
@@ -105,9 +111,17 @@ def check(entries: Sequence[Entry]) -> bool:
     return same
 
 
-def take_turns(entries: Sequence[Entry], rounds: int, seconds: float) -> None:
-    """Time the workers, A B C A B C; who is far behind after some rounds rests for the others."""
+def take_turns(
+    entries: Sequence[Entry], rounds: int, seconds: float, gauge: Worker
+) -> list[float]:
+    """Time the workers, A B C A B C; who is far behind after some rounds rests for the others.
+
+    Returns for each round the rate of the largest product, operations per second.
+    """
+    products = []
     for k in range(rounds):
+        time.sleep(BREATH)
+        products.append(gauge.ask("turn", TURN_LIMIT))
         if k >= FEW_ROUNDS:
             best = min(np.median(e.turns) for e in entries if e.worker is not None)
         for entry in entries:
@@ -121,6 +135,7 @@ def take_turns(entries: Sequence[Entry], rounds: int, seconds: float) -> None:
                 continue
             entry.turns.append(middle * 1e6)
             entry.calls += calls
+    return products
 
 
 def measure_memory(case_name: str, entry: Entry, threads: int, limit: float) -> None:
@@ -180,7 +195,9 @@ def run(name: str, options: Any) -> tuple[int, dict[str, Any]]:
         for who, share in waiting.items():
             if share > BUSY:
                 print(f"{name}: {who} uses {share:.0%} of a core while it waits", file=sys.stderr)
-        take_turns(entries, options.rounds, getattr(case, "TURN_SECONDS", TURN_SECONDS))
+        with open_gauge(threads) as gauge:
+            seconds = getattr(case, "TURN_SECONDS", TURN_SECONDS)
+            products = take_turns(entries, options.rounds, seconds, gauge)
         for entry in entries:
             if entry.worker is not None:
                 loss = entry.worker.ask("last_loss", options.limit)
@@ -200,13 +217,14 @@ def run(name: str, options: Any) -> tuple[int, dict[str, Any]]:
     busy = max(busy, timing.busy_cores())
     if any((entry.reason or "").startswith(("failed", "in round")) for entry in entries):
         code = 2
-    measured = as_dict(name, case.FLOPS, [e for e in entries if e.turns or e.reason], waiting, busy)
-    return code, measured
+    seen = [entry for entry in entries if entry.turns or entry.reason]
+    return code, as_dict(name, case.FLOPS, seen, products, waiting, busy)
 
 
 def as_dict(
-    name: str, flops: int, entries: Sequence[Entry], waiting: Mapping[str, float], busy: float
-) -> dict[str, Any]:
+    name: str, flops: int, entries: Sequence[Entry], products: Sequence[float],
+    waiting: Mapping[str, float], busy: float,
+) -> dict[str, Any]:  # fmt: skip
     """Everything that was measured of a case, for json; microseconds, seconds and megabytes."""
     timed = [entry for entry in entries if entry.turns and entry.reason is None]
     best = best_peer(timed)
@@ -219,6 +237,9 @@ def as_dict(
             "library": entry.contender.library,
             "quartiles": steady,
             "ratio": ratio(entry, best),
+            "share": timing.quartiles([
+                flops / turn * 1e6 / product for turn, product in zip(entry.turns, products)
+            ]),
             "turns": entry.turns,
             "calls": entry.calls,
             "import_seconds": entry.seconds["import"],
@@ -233,4 +254,5 @@ def as_dict(
         })  # fmt: skip
     left = {entry.contender.name: entry.reason for entry in entries if entry.reason is not None}
     return {"case": name, "flops": flops, "best_peer": best.contender.name, "contenders": rows,
-            "left_out": left, "busy_cores": busy}  # fmt: skip
+            "product": timing.quartiles(products), "left_out": left,
+            "busy_cores": busy}  # fmt: skip

@@ -18,7 +18,7 @@ FARTHEST = 30  # ratios beyond it are drawn at the edge
 
 
 def table(case: Mapping[str, Any]) -> str:
-    """One line a contender, the fastest first."""
+    """One line a contender, the fastest first, and what the fastest peer and minigrad reach."""
     rows = sorted(case["contenders"], key=lambda row: row["quartiles"][1])
     width = max(len(case["case"]), *(len(row["name"]) for row in rows))
     lines = [
@@ -42,6 +42,14 @@ def table(case: Mapping[str, Any]) -> str:
         f"{case['flops'] / best['quartiles'][1] / 1e3:.1f} GFLOP/s of the "
         f"{case['flops']:,} flops of matrix products in a step"
     )
+    ours = of_library(case).get("minigrad")
+    if ours is not None:
+        low, product, high = (rate / 1e9 for rate in case["product"])
+        lines.append(
+            f"the largest product did {product:.0f} GFLOP/s ({low:.0f} to {high:.0f}) in these "
+            f"rounds, {ours['name']} {ours['share'][1]:.0%} of that ({ours['share'][0]:.0%} to "
+            f"{ours['share'][2]:.0%})"
+        )
     if case["busy_cores"] > QUIET:
         lines.append(
             f"NOT A QUIET MACHINE: other work kept {case['busy_cores']:.1f} cores busy before or "

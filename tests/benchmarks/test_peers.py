@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.peers import __main__ as program
 from benchmarks.peers import contenders, driver, numpy_updates, table, work
+from benchmarks.peers.gauge import Gauge
 from benchmarks.worker import Missing, TooSlow, WorkerError
 
 
@@ -98,6 +99,15 @@ class _Worker:
         self.close()
 
 
+class _Gauge(_Worker):
+    """Cores that reach 100, 200, ... operations a second from round to round."""
+
+    def ask(self, method, limit=0):
+        assert method == "turn"
+        self.turns += 1
+        return 100.0 * self.turns
+
+
 OPTIONS = SimpleNamespace(threads=2, rounds=5, limit=10, memory=True, contenders=None, caches=None)
 
 
@@ -119,6 +129,7 @@ def run(monkeypatch):
         monkeypatch.setattr(driver, "open_worker", opened)
         return driver.run("char_lm", OPTIONS)
 
+    monkeypatch.setattr(driver, "open_gauge", lambda threads: _Gauge())
     monkeypatch.setattr(driver, "BREATH", 0)
     monkeypatch.setattr(driver.timing, "busy_cores", lambda: 0.0)
     monkeypatch.setattr(driver.worker, "idle_share", lambda workers: dict.fromkeys(workers, 0.0))
@@ -135,8 +146,16 @@ def test_a_case_is_measured(run):
     assert by_name["fast"]["compile_seconds"] == 1.0  # 3 for the first step, 2 for any
     assert by_name["fast"]["to_first_step_seconds"] == 4.5
     assert table.step_megabytes(by_name["fast"]["memory"]) == 40
+    assert found["product"] == (200, 300, 400)
+    step = found["flops"]  # of a second each
+    assert by_name["minigrad"]["share"] == pytest.approx((step / 400, step / 300, step / 200))
     text = table.table(found)
     assert text.splitlines()[1].startswith("minigrad") and "fastest peer" in text
+    assert "in these rounds, minigrad" in text
+
+
+def test_the_gauge_measures_a_product():
+    assert 1e8 < Gauge(1).turn() < 1e13
 
 
 def test_other_losses_are_left_out_and_counted_as_failure(run):

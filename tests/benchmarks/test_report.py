@@ -17,7 +17,8 @@ MACHINE = {
 def _contender(name, library, middle, ratio, memory=(100.0, 140.0)):
     return {
         "name": name, "library": library, "quartiles": [middle - 1, middle, middle + 1],
-        "ratio": [ratio - 0.1, ratio, ratio + 0.1], "compile_seconds": 2.0,
+        "ratio": [ratio - 0.1, ratio, ratio + 0.1], "share": [0.4, 0.5, 0.6],
+        "compile_seconds": 2.0,
         "to_first_step_seconds": 3.0,
         "memory": None if memory is None else dict(zip(("before", "peak"), memory)),
     }  # fmt: skip
@@ -27,11 +28,13 @@ PEERS = {
     "machine": MACHINE, "rounds": 7, "cold": False,
     "cases": [
         {"case": "char_lm", "flops": 1000, "best_peer": "JAX jit", "busy_cores": 0.0,
+         "product": [1e11, 2e11, 2e11],
          "left_out": {"tinygrad": "missing: No module named 'tinygrad'"},
          "contenders": [_contender("minigrad", "minigrad", 3000.0, 0.9),
                         _contender("minigrad, captured", "minigrad", 2000.0, 0.6),
                         _contender("JAX jit", "jax", 3333.0, 1.0, None)]},
         {"case": "ptb_lm", "flops": 1000, "best_peer": "JAX jit", "busy_cores": 0.0,
+         "product": [1e11, 2e11, 2e11],
          "left_out": {}, "contenders": [_contender("minigrad", "minigrad", 9e5, 0.9),
                                         _contender("JAX jit", "jax", 1e6, 1.0)]},
     ],
@@ -80,7 +83,8 @@ def test_the_page(folder, capsys):
     assert "2026-01-02, commit abc1234: A Processor" in text and "numpy 2.4" in text
     assert "was quiet" in text and "NOT" not in text
     line = next(line for line in text.splitlines() if line.startswith("| `char_lm` | 2 ms"))
-    assert "JAX jit | 3.33 ms | 0.60 (0.50 to 0.70) | 40 / 140 MB" in line  # the captured one
+    rest = "0.60 (0.50 to 0.70) | 50% of 200 GFLOP/s | 40 / 140 MB"
+    assert f"JAX jit | 3.33 ms | {rest}" in line  # the captured one
     assert "1 of 2 models take at most 0.7" in text
     assert "Left out: tinygrad (missing: No module named 'tinygrad')." in text
     assert "| `matmul` | ptb_lm | 2 | 50 us | 4.0 | 20.00 | 2.00 | 50% | bytes |" in text
