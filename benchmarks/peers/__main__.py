@@ -5,10 +5,10 @@
 
 Each contender runs in a process of its own, with the threads that suit it there.  First all take
 some steps from the same weights, and must have the same losses.  Then they take turns, A B C A B C;
-the ratio to the fastest peer is taken within each round.  Each round begins with the machine's
-largest product of matrices, beside which rates are told.  Then the memory of each is measured in one
-more process.  Compile: the first step without what a step takes later, with the caches that
-are on disk (--cold: with none).  To first step: import, build and first step.
+the ratio to the fastest peer is taken within each round.  Each round begins with the largest
+product of matrices, beside which rates are told.  Then the memory of each is measured in one more
+process.  Compile: the first step without what a step takes later, with the caches that are on disk
+(--cold: with none).  To first step: import, build and first step.
 """
 
 from __future__ import annotations
