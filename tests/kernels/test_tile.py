@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import matmul, narrow_matmul, panels, tile
+from minigrad.kernels.block import VECTOR_BYTES, block
 
 
 @numba.njit
@@ -138,3 +139,25 @@ def test_a_narrow_product_has_the_same_bits_in_any_cut_and_stays_in_its_rows(tur
         narrow_matmul(a, turned, b, False, bias, part, start, stop)
         np.testing.assert_array_equal(part[start:stop], whole[start:stop])
         assert (part[:start] == 7).all() and (part[stop:] == 7).all()
+
+
+@pytest.mark.parametrize("scattered", ["", "A"])
+@pytest.mark.skipif(VECTOR_BYTES < 32, reason="multiply-adds are counted by their name on x86")
+def test_llvm_does_one_step_of_the_loop_at_a_time(scattered):
+    """Of two at once the sums would not fit into registers: on some processors it took to that."""
+    rows = 6 if VECTOR_BYTES == 64 else 2
+    multiply = block([rows], vectors=4, scattered=scattered)
+
+    @numba.njit
+    def product(a, c, table, n, depth):
+        multiply(a, n, a, n, c, n, table, table, n, n, n, depth, False, c, n, n, rows)
+
+    @numba.njit
+    def plain(a, c, table, n, depth):
+        multiply(a, n, a, n, c, n, n, n, n, n, n, depth, False, c, n, n, rows)
+
+    function = product if scattered else plain
+    numbers = np.zeros(4096, np.float32)
+    function(numbers, numbers.copy(), np.zeros(64, np.intp), 1, 9)
+    (code,) = function.inspect_asm().values()
+    assert code.count("vfmadd") == 4 * rows
