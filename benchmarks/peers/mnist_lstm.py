@@ -93,8 +93,8 @@ def pytorch_step(weights: Weights, compiled: bool = False) -> Any:
     optimizer = torch.optim.Adam([p for p in every if p.requires_grad], lr=RATE, fused=True)
 
     def loss_of(images: Any, labels: Any) -> Any:
-        outputs, _ = lstm(dense_in(images))
-        return cross_entropy(dense_out(outputs[:, -1]), labels)
+        _, (h, _) = lstm(dense_in(images))
+        return cross_entropy(dense_out(h[-1]), labels)
 
     forward = tools.torch_forward(loss_of, compiled)
 
