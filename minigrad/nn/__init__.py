@@ -14,6 +14,7 @@ from .rnn import (
     Bidirectional,
     DropoutWrapper,
     GRUCell,
+    InputProjection,
     LayerNormLSTM,
     LayerNormLSTMCell,
     LSTMCell,
@@ -28,9 +29,9 @@ from .rnn import (
 
 __all__ = [
     "AvgPool2d", "BatchNorm", "Bidirectional", "Buffer", "Conv2d", "Dropout", "DropoutWrapper",
-    "ELU", "Embedding", "Flatten", "GELU", "GRU", "GRUCell", "LSTM", "LSTMCell", "LayerNorm",
-    "LayerNormLSTM", "LayerNormLSTMCell", "LeakyReLU", "Linear", "MaxPool2d", "Module",
-    "ModuleList", "Parameter", "RNN", "RNNCell", "ReLU", "Residual", "Sequential", "Sigmoid",
-    "Softplus", "Stacked", "TBPTT", "Tanh", "detach", "init", "last_output", "one_sequence",
-    "seq2seq", "unroll",
+    "ELU", "Embedding", "Flatten", "GELU", "GRU", "GRUCell", "InputProjection", "LSTM", "LSTMCell",
+    "LayerNorm", "LayerNormLSTM", "LayerNormLSTMCell", "LeakyReLU", "Linear", "MaxPool2d",
+    "Module", "ModuleList", "Parameter", "RNN", "RNNCell", "ReLU", "Residual", "Sequential",
+    "Sigmoid", "Softplus", "Stacked", "TBPTT", "Tanh", "detach", "init", "last_output",
+    "one_sequence", "seq2seq", "unroll",
 ]  # fmt: skip

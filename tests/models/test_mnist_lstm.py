@@ -32,9 +32,10 @@ def _model(dtype=np.float64):
     if dtype == np.float64:
         model.double()
     kernel = GOLDEN["init/lstm_kernel"]
-    model.dense_in.weight.data, model.dense_in.bias.data = GOLDEN["init/W_in"], GOLDEN["init/b_in"]
-    model.lstm.w_x.data, model.lstm.w_h.data = kernel[:128], kernel[128:]
-    model.lstm.bias.data = GOLDEN["init/lstm_bias"]
+    dense_in, lstm = model.reader.projection, model.reader.inner
+    dense_in.weight.data, dense_in.bias.data = GOLDEN["init/W_in"], GOLDEN["init/b_in"]
+    lstm.w_x.data, lstm.w_h.data = kernel[:128], kernel[128:]
+    lstm.bias.data = GOLDEN["init/lstm_bias"]
     model.dense_out.weight.data = GOLDEN["init/W_out"]
     model.dense_out.bias.data = GOLDEN["init/b_out"]
     return model
@@ -42,10 +43,11 @@ def _model(dtype=np.float64):
 
 def _by_tensorflow_name(model, values):
     """values: parameter -> array; yields TensorFlow's variable names and our arrays."""
-    yield "W_in", values(model.dense_in.weight)
-    yield "b_in", values(model.dense_in.bias)
-    yield "lstm_kernel", np.concatenate([values(model.lstm.w_x), values(model.lstm.w_h)])
-    yield "lstm_bias", values(model.lstm.bias)
+    dense_in, lstm = model.reader.projection, model.reader.inner
+    yield "W_in", values(dense_in.weight)
+    yield "b_in", values(dense_in.bias)
+    yield "lstm_kernel", np.concatenate([values(lstm.w_x), values(lstm.w_h)])
+    yield "lstm_bias", values(lstm.bias)
     yield "W_out", values(model.dense_out.weight)
     yield "b_out", values(model.dense_out.bias)
 
@@ -94,14 +96,14 @@ def test_three_steps_as_in_tensorflow(dtype, rtol, kernel):
 
 def test_initial_weights_have_the_documents_moments():
     model = mnist_lstm.RowLSTM(np.random.default_rng(3))
-    for dense in (model.dense_in, model.dense_out):
+    for dense in (model.reader.projection, model.dense_out):
         assert abs(dense.weight.numpy().mean()) < 0.1
         assert abs(dense.weight.numpy().std() - 1) < 0.05
         assert (dense.bias.numpy() == np.float32(0.1)).all()
     limit = np.sqrt(6 / (256 + 512))
-    for weights in (model.lstm.w_x, model.lstm.w_h):
+    for weights in (model.reader.inner.w_x, model.reader.inner.w_h):
         assert 0.99 * limit < np.abs(weights.numpy()).max() <= limit
-    assert not model.lstm.bias.numpy().any() and model.lstm.forget_bias == 1
+    assert not model.reader.inner.bias.numpy().any() and model.reader.inner.forget_bias == 1
     assert all(parameter.dtype == np.float32 for parameter in model.parameters())
 
 

@@ -70,6 +70,8 @@ LAYERS = [
     (nn.LayerNormLSTM(3, 5, generator=rng()), (2, 4, 3), "(2, 4, 5)", 60 + 100 + 50, 2 * 8 * 160),
     (nn.LSTMCell(3, 5, generator=rng()), (2, 3), "(2, 5)", 180, 2 * 2 * 160),
     (nn.Residual(nn.GRU(5, 5, generator=rng())), (2, 4, 5), "(2, 4, 5)", 165, 2 * 8 * 150),
+    (nn.InputProjection(nn.Linear(3, 8, generator=rng()), nn.RNN(8, 5, generator=rng())),
+     (2, 4, 3), "(2, 4, 5)", 32 + 70, 2 * 8 * (24 + 65)),
     (nn.DropoutWrapper(nn.RNN(3, 5, generator=rng()), input=0.5, generator=rng()), (2, 4, 3),
      "(2, 4, 5)", 45, 2 * 8 * 40),
     (Unrolled(nn.RNNCell(3, 5, generator=rng())), (2, 4, 3), "(2, 4, 5)", 45, 2 * 8 * 40),

@@ -7,6 +7,7 @@ from .bidirectional import Bidirectional
 from .gru import GRU, GRUCell
 from .layer_norm import LayerNormLSTM, LayerNormLSTMCell
 from .lstm import LSTM, LSTMCell
+from .projection import InputProjection
 from .stack import Stacked
 from .tbptt import TBPTT, detach
 from .unroll import last_output, unroll
@@ -14,7 +15,7 @@ from .vanilla import RNN, RNNCell
 from .wrappers import DropoutWrapper, Residual, one_sequence
 
 __all__ = [
-    "Bidirectional", "DropoutWrapper", "GRU", "GRUCell", "LSTM", "LSTMCell", "LayerNormLSTM",
-    "LayerNormLSTMCell", "RNN", "RNNCell", "Residual", "Stacked", "TBPTT", "detach",
-    "last_output", "one_sequence", "unroll",
+    "Bidirectional", "DropoutWrapper", "GRU", "GRUCell", "InputProjection", "LSTM", "LSTMCell",
+    "LayerNormLSTM", "LayerNormLSTMCell", "RNN", "RNNCell", "Residual", "Stacked", "TBPTT",
+    "detach", "last_output", "one_sequence", "unroll",
 ]  # fmt: skip

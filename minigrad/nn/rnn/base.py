@@ -186,7 +186,11 @@ class Layer(Recurrent):
 
     time_major = False
     kept_blocks = 0  # arrays (T, N, H) that the op keeps for its backward pass, besides states
-    multiplies_first = True  # whether x w_x is a product of its own, before the kernel
+
+    @property
+    def multiplies_first(self) -> bool:
+        """Whether x w_x is a product of its own, before the kernel."""
+        return True
 
     def bytes_kept(
         self, batch: int, steps: int, *, ids: bool = False, lengths: bool = False

@@ -193,9 +193,13 @@ class LSTM(_LSTM, Layer):
         )  # fmt: skip
         self.time_major = time_major
         self._plain = not peepholes and projection is None and cell_clip is None
+
+    @property
+    def multiplies_first(self) -> bool:
+        """Whether x w_x is a product of its own, before the kernel."""
         # wide inputs' weights, or so many of both, would not stay in cache from step to step
-        many = 4 * hidden_size * (input_size + hidden_size) >= _KEPT
-        self.multiplies_first = not self._plain or input_size > 2 * hidden_size or many
+        many = self.w_x.size + self.w_h.size >= _KEPT
+        return not self._plain or self.w_x.shape[0] > 2 * self.hidden_size or many
 
     def _sequence(
         self, x: Any, state: tuple[Any, ...], lengths: np.ndarray | None

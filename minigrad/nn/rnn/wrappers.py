@@ -16,7 +16,7 @@ from .base import checked_lengths
 from .compose import Composite, is_cell, is_time_major, named_parts
 
 
-class _Wrapper(Composite):
+class Wrapper(Composite):
     """One cell or layer with something around it; its state is the state inside."""
 
     def __init__(self, inner: Any) -> None:
@@ -47,7 +47,7 @@ class _Wrapper(Composite):
             )
 
 
-class DropoutWrapper(_Wrapper):
+class DropoutWrapper(Wrapper):
     """Dropout around a cell or layer, in training only.
 
     inner: a cell or layer.  input, output, state: probabilities to *drop* a number of its
@@ -206,7 +206,7 @@ def one_sequence(module: Any) -> Iterator[None]:
             wrapper.masks = None
 
 
-class Residual(_Wrapper):
+class Residual(Wrapper):
     """output = inner(x) + x: a shortcut past a cell or layer (He et al. 2016; for stacks of
     LSTMs Wu et al. 2016).
 

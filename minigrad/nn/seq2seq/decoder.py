@@ -14,10 +14,11 @@ from ...tensor import Tensor
 from ..layers import Embedding, positive
 from ..module import Module
 from ..rnn.compose import is_cell, map_state
+from ..rnn.projection import folded
 from ..rnn.stack import Stacked
 from . import fused
 from .attention import Attention, Memory, check_attention
-from .encoder import check_parts, folded, over_time
+from .encoder import check_parts, over_time
 from .helpers import Greedy, Helper, check_helper
 
 

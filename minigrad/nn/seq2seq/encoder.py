@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ... import functional as F
 from ... import ops
 from ...errors import DTypeError, ShapeError
 from ...ops.indexing import check_ids
 from ...tensor import Tensor, apply
 from ..layers import Embedding
-from ..module import Module, ModuleList
-from ..rnn.base import Layer
+from ..module import Module
 from ..rnn.compose import is_cell, map_state
-from ..rnn.stack import Stacked
+from ..rnn.projection import folded
 from ..rnn.unroll import unroll
 from .tokens import id_matrix, lengths_of, real
 
@@ -114,31 +110,6 @@ def _over_time(
         return layers(x, state, lengths)
     outputs, state = layers(x.swapaxes(0, 1), state, lengths)
     return outputs.swapaxes(0, 1), state
-
-
-def folded(embedding: Embedding, layers: Any, places: int) -> tuple[Callable[..., Any], Any]:
-    """What makes the layers' inputs of ids, and the layers that take them.
-
-    A recurrent layer multiplies its inputs by w_x, so of an embedded id it sees a row of
-    embedding @ w_x.  Where there are fewer ids than ``places`` to look at, that product is made
-    once, and the first layer (a copy, with the product as its w_x) looks the rows up itself.
-    """
-    stacked = isinstance(layers, Stacked)
-    first = layers.layers[0] if stacked else layers
-    if not isinstance(first, Layer) or embedding.weight.shape[0] > places:
-        return embedding, layers
-    first = copy.copy(first)
-    first.w_x = F.matmul(embedding.weight, first.w_x)  # (V, ...)
-    if stacked:
-        layers = copy.copy(layers)
-        layers.layers = ModuleList([first, *list(layers.layers)[1:]])
-    count = embedding.weight.shape[0]
-
-    def checked(ids: np.ndarray) -> np.ndarray:
-        check_ids("embedding", ids, count)
-        return ids
-
-    return checked, (layers if stacked else first)
 
 
 def check_parts(owner: str, embedding: Any, layers: Any) -> None:
