@@ -148,10 +148,17 @@ def new_cell(i: Any, j: Any, f: Any, c_before: Any, c: Any) -> None:
 
 
 @inner()
-def keep_cell(gates: Any) -> None:
-    """Gates (4, H) of one row that leave its cell as it is."""
-    gates[:] = 0
-    gates[2] = 1
+def fill(x: Any, value: Any) -> None:
+    """x = value."""
+    for k in range(x.size):
+        x[k] = value
+
+
+@inner()
+def keep_cell(gates: Any, t: int, n: int) -> None:
+    """Gates (T, 4, N, H) at step t of row n that leave its cell as it is."""
+    for g in range(4):
+        fill(gates[t, g, n], gates.dtype.type(g == 2))
 
 
 @inner(fastmath=FASTMATH, error_model="numpy")

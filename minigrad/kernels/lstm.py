@@ -109,7 +109,7 @@ def new_state(
     loops.sigmoid_all(o)
     for n in range(first, last):
         if t >= ends[n]:
-            loops.keep_cell(gates[t, :, n])
+            loops.keep_cell(gates, t, n)
     loops.new_cell(i, j, f, c[t, first:live].ravel(), new_c)
     loops.tanh_of(new_c, new_h)
     loops.times(o, new_h)

@@ -162,7 +162,7 @@ def lstmp_forward(
             tile.product(m, down, projected)
         for n in range(rows):
             if t >= ends[start + n]:
-                loops.keep_cell(gates[t, :, start + n])
+                loops.keep_cell(gates, t, start + n)
                 loops.copy(c[t, start + n], c[t + 1, start + n])
                 loops.copy(h[t, start + n], h[t + 1, start + n])
             elif w_p.size:

@@ -275,10 +275,12 @@ def checked_lengths(where: str, lengths: Any, steps: int, batch: int) -> np.ndar
         raise ShapeError(f"{where}: lengths must be (N={batch},), got shape {lengths.shape}")
     if lengths.dtype.kind not in "iu":
         raise DTypeError(f"{where}: lengths must be integers, got {lengths.dtype}")
-    wrong = np.flatnonzero((lengths < 0) | (lengths > steps))
-    if len(wrong):
+    whole = lengths.astype(np.int64)
+    least, most = whole.min(initial=steps), whole.max(initial=0)
+    if least < 0 or most > steps:
+        wrong = np.flatnonzero((whole < 0) | (whole > steps))
         raise ArgumentError(
             f"{where}: lengths must be in [0, T={steps}], but lengths[{wrong[0]}] is "
             f"{lengths[wrong[0]]}"
         )
-    return None if (lengths == steps).all() else lengths.astype(np.int64)
+    return None if least == steps else whole

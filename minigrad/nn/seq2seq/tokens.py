@@ -105,13 +105,14 @@ def lengths_of(where: str, lengths: Any, ids: np.ndarray, name: str = "lengths")
         raise ShapeError(f"{where}: {name} must be (N={batch},), got shape {lengths.shape}")
     if lengths.dtype.kind not in "iu":
         raise DTypeError(f"{where}: {name} must be integers, got {lengths.dtype}")
-    wrong = np.flatnonzero((lengths < 1) | (lengths > steps))
-    if len(wrong):
+    whole = lengths.astype(np.int64)
+    if whole.min(initial=steps) < 1 or whole.max(initial=1) > steps:
+        wrong = np.flatnonzero((whole < 1) | (whole > steps))
         raise ArgumentError(
             f"{where}: {name} must be in [1, T={steps}], but {name}[{wrong[0]}] is "
             f"{lengths[wrong[0]]}; an empty sequence is its EOS alone, length 1"
         )
-    return lengths.astype(np.int64)
+    return whole
 
 
 def real(lengths: np.ndarray, steps: int) -> np.ndarray | None:
