@@ -36,7 +36,6 @@ def _terms(
 _FEW = 128  # rows that pass over a panel; fewer read it where it is
 _FEW_FAR = 64  # the same where each row of the panel is in a page of its own
 _DEPTH = 256  # rows of a panel at a time: with 128 bytes in each it fills most of the L1 cache
-_PAGES = 64  # the same where each row is in a page of its own: processors fetch ahead in so many
 _TOGETHER = 64  # rows of A that pass over one panel after another while they are in cache
 _PACKED = 1 << 18  # bytes of panels that are packed at a time: a part of the L2 cache
 
@@ -92,9 +91,9 @@ def matmul(
         for j in range(left, right):
             c[i, j] = bias[j] if bias.size else 0
     # what sums are made of must not depend on start and stop
-    far, few = columns * c.itemsize >= 4096, c.shape[0] < _FEW and not b_turned
-    deep = min(depth, _PAGES if few and far else _DEPTH)
-    few = few and (not far or c.shape[0] < _FEW_FAR)
+    deep = min(depth, _DEPTH)
+    far = columns * c.itemsize >= 4096
+    few = not b_turned and c.shape[0] < (_FEW_FAR if far else _FEW)
     apart = deep * step
     count = min(_PACKED // (apart * c.itemsize + 1), (right - left + step - 1) // step)
     packed = panels.room(max(count, 1) * apart, c)
