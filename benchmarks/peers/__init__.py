@@ -23,5 +23,5 @@ the process of a contender holds, driver.py lets them take turns.
 
 Each peer is written as its own users would write it at its fastest.  All contenders start from the
 same weights, read the same batches and must report the same losses before anything is timed.
-PyTorch runs at 1 thread and at all of them.
+minigrad and PyTorch run at 1 thread and at all of them.
 """

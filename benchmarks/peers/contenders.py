@@ -64,10 +64,16 @@ def find(case_name: str, case: ModuleType, threads: int) -> dict[str, Contender]
         elif name.startswith("JAX"):
             found.append(Contender(name, "jax", maker, xla_environment(few)))
         else:
-            found.append(Contender(name, "minigrad", maker))
+            forms = {name: maker}
             if "captured" in inspect.signature(maker).parameters:
-                captured = functools.partial(maker, captured=True)
-                found.append(Contender(f"{name}, captured", "minigrad", captured))
+                forms[f"{name}, captured"] = functools.partial(maker, captured=True)
+            found += [Contender(title, "minigrad", form) for title, form in forms.items()]
+            if threads > 1:  # on two halves of one core a small model is faster with one thread
+                one = {"MINIGRAD_NUM_THREADS": "1"}
+                found += [
+                    Contender(f"{title}, 1 thread", "minigrad", form, one)
+                    for title, form in forms.items()
+                ]
     for module_name in PEERS:
         peer = importlib.import_module(f"{__package__}.{module_name}")
         maker = peer.MAKERS.get(case_name)

@@ -29,13 +29,17 @@ def test_cases_are_complete(name):
 
 def test_contenders_of_a_case():
     found = contenders.find("char_lm", _case("char_lm"), 2)
-    assert {"minigrad", "minigrad, captured", "PyTorch eager, 1 thread", "PyTorch eager, 2 threads",
-            "PyTorch compiled, 2 threads", "JAX jit", "TensorFlow graph", "TensorFlow XLA",
+    assert {"minigrad", "minigrad, captured", "minigrad, 1 thread", "minigrad, captured, 1 thread",
+            "PyTorch eager, 1 thread", "PyTorch eager, 2 threads", "PyTorch compiled, 2 threads",
+            "JAX jit", "TensorFlow graph", "TensorFlow XLA",
             "autograd"} <= found.keys()  # fmt: skip
     assert next(iter(found)) == driver.REFERENCE
     assert found["PyTorch eager, 1 thread"].environment["OMP_NUM_THREADS"] == "1"
     assert found["JAX jit"].environment["PJRT_NPROC"] == "1"
-    assert not any("threads" in name for name in contenders.find("char_lm", _case("char_lm"), 1))
+    assert found["minigrad, captured, 1 thread"].environment == {"MINIGRAD_NUM_THREADS": "1"}
+    assert not found["minigrad, captured"].environment
+    alone = contenders.find("char_lm", _case("char_lm"), 1)
+    assert not any("threads" in name for name in alone) and "minigrad, 1 thread" not in alone
 
 
 def test_what_the_environment_says_of_xla_stays(monkeypatch):
