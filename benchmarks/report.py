@@ -77,7 +77,8 @@ def peers_part(result: Result, pictures: Path) -> str:
         head(result),
         f"One training step, {result['rounds']} rounds, the contenders in turn, each in a process "
         "of its own; all had the same losses before anything was timed.  minigrad at its best "
-        "setting beside the fastest peer at its best; the ratio is taken within each round "
+        "setting beside the fastest peer at its best (minigrad and PyTorch at one thread and at "
+        "all of them, the others at what suits them); the ratio is taken within each round "
         "(median and quartiles).  Rate: what minigrad does of the rate that the largest product of "
         "matrices had in the same rounds.  Memory: how far it rises when training starts / the "
         "peak of the process.",

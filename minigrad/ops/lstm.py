@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import DTypeError, ShapeError, axes
-from ..recording import cannot_repeat, contiguous, copied, do, repeatable, summed
+from ..recording import contiguous, copied, do, repeatable, summed
 from ._call import first_order_only, takes_gaps
 from ._sequence import (
     check_one_dtype,
@@ -67,19 +67,6 @@ def lstm(
     Raises ShapeError or DTypeError before anything is computed.
     """
     _check(x_gates, h, c, w_h, bias, ids)
-    if ids is not None and lengths is not None and few_ids(x_gates, w_h):
-        # The kernels of a layer skip padding in the gradients of the weights too.
-        cannot_repeat()
-        x = np.eye(len(x_gates), dtype=x_gates.dtype)[ids]  # (T, N, V)
-        results, through = _layer(
-            x, h, c, x_gates, w_h, bias, lengths, forget_bias, False, flow, show_gates
-        )
-
-        def rearranged(gs: Any) -> Any:
-            _, d_h, d_c, d_table, d_w, d_bias = through(gs)
-            return d_table, d_h, d_c, d_w, d_bias
-
-        return results, rearranged
     steps, batch = x_gates.shape[:2] if ids is None else ids.shape
     hidden = w_h.shape[0]
     dtype = x_gates.dtype
@@ -134,22 +121,6 @@ def lstm_layer(
     Raises ShapeError or DTypeError before anything is computed.
     """
     _check_layer(x, h, c, w_x, w_h, bias)
-    return _layer(x, h, c, w_x, w_h, bias, lengths, forget_bias, wants_dx, flow, show_gates)
-
-
-def few_ids(table: Any, w_h: Any) -> bool:
-    """Whether an id is best taken for the vector with a one that it stands for.
-
-    table: (V, 4H); w_h: (H, 4H).
-    """
-    return len(table) <= len(w_h)
-
-
-def _layer(
-    x: Any, h: Any, c: Any, w_x: Any, w_h: Any, bias: Any, lengths: Any, forget_bias: float,
-    wants_dx: bool, flow: Any, show_gates: Any,
-) -> Any:  # fmt: skip
-    """What lstm_layer returns."""
     steps, batch, depth = x.shape
     hidden = w_h.shape[0]
     dtype = x.dtype

@@ -6,7 +6,6 @@ import pytest
 import minigrad as mg
 from minigrad import ops
 from minigrad.errors import DTypeError, IndexRangeError, ShapeError
-from minigrad.ops.lstm import few_ids
 
 NAMES = ["x_gates", "h", "c", "w_h", "bias"]
 
@@ -65,27 +64,6 @@ def test_ids_are_rows_of_the_weights():
         (out * out).sum().backward()
     for a, b in zip(by_id, by_row):
         np.testing.assert_allclose(a.grad.array, b.grad.array, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("lengths", [None, np.array([4, 0, 2])], ids=["whole", "lengths"])
-def test_few_ids_and_many_give_the_same(lengths):
-    """4 ids are vectors with a one where sequences end early, 9 are looked up: H is 5."""
-    _, *others = arrays()
-    table = np.random.default_rng(1).standard_normal((9, 20))
-    ids = np.random.default_rng(2).integers(0, 4, (4, 3))
-    few, many = leaves([table[:4], *others]), leaves([table, *others])
-    assert few_ids(few[0], few[3]) and not few_ids(many[0], many[3])
-    told, kept = [], []
-    watch = {"flow": told.append, "show_gates": lambda gates, c: kept.append(gates.copy())}
-    for inputs in (few, many):
-        out, h, c = mg.apply(ops.lstm, *inputs, ids=ids, lengths=lengths, forget_bias=1.0, **watch)
-        ((out * out).sum() + h.sum() + (c * c).sum()).backward()
-        kept.extend([out.numpy(), h.numpy(), c.numpy()])
-    for ours, theirs in zip(kept[:4] + told[:1], kept[4:] + told[1:], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
-    for a, b in zip(few, many, strict=True):
-        np.testing.assert_allclose(a.grad.array, b.grad.array[: len(a)], rtol=1e-11, atol=1e-13)
-    assert not many[0].grad.array[4:].any()
 
 
 def test_flow_is_the_total_gradient_of_each_state():

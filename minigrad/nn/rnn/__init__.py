@@ -7,12 +7,11 @@ from .bidirectional import Bidirectional
 from .gru import GRU, GRUCell
 from .layer_norm import LayerNormLSTM, LayerNormLSTMCell
 from .lstm import LSTM, LSTMCell
-from .projection import InputProjection
 from .stack import Stacked
 from .tbptt import TBPTT, detach
 from .unroll import last_output, unroll
 from .vanilla import RNN, RNNCell
-from .wrappers import DropoutWrapper, Residual, one_sequence
+from .wrappers import DropoutWrapper, InputProjection, Residual, one_sequence
 
 __all__ = [
     "Bidirectional", "DropoutWrapper", "GRU", "GRUCell", "InputProjection", "LSTM", "LSTMCell",

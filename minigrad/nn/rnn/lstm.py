@@ -30,7 +30,6 @@ from ... import functional as F
 from ... import ops
 from ...errors import ArgumentError
 from ...ops.activations import check_number
-from ...ops.lstm import few_ids
 from ...tensor import Tensor, apply
 from .. import init
 from ..layers import positive
@@ -201,16 +200,6 @@ class LSTM(_LSTM, Layer):
         # wide inputs' weights, or so many of both, would not stay in cache from step to step
         many = self.w_x.size + self.w_h.size >= _KEPT
         return not self._plain or self.w_x.shape[0] > 2 * self.hidden_size or many
-
-    def bytes_kept(
-        self, batch: int, steps: int, *, ids: bool = False, lengths: bool = False
-    ) -> int:
-        """Bytes that a call keeps for its backward pass, at most, as for any other layer."""
-        kept = super().bytes_kept(batch, steps, ids=ids, lengths=lengths)
-        if ids and lengths and self._plain and few_ids(self.w_x, self.w_h):
-            vector = self.w_x.shape[0] * self.w_x.dtype.itemsize  # in place of a row's number
-            kept += batch * steps * (vector - np.dtype(np.intp).itemsize)
-        return kept
 
     def _sequence(
         self, x: Any, state: tuple[Any, ...], lengths: np.ndarray | None

@@ -1,4 +1,4 @@
-"""Wrappers of one cell or layer: dropout around it, a shortcut past it."""
+"""Wrappers of one cell or layer: dropout around it, a shortcut past it, a dense layer before it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from ... import functional as F
-from ...errors import ArgumentError, DTypeError, MinigradError, ShapeError
+from ...errors import ArgumentError, DTypeError, MinigradError, ShapeError, axes
 from ...tensor import Tensor
+from ..layers import Linear, require_array, same_dtype
 from ..module import Module
 from .base import checked_lengths
 from .compose import Composite, is_cell, is_time_major, named_parts
+from .folding import folded
 
 
-class Wrapper(Composite):
+class _Wrapper(Composite):
     """One cell or layer with something around it; its state is the state inside."""
 
     def __init__(self, inner: Any) -> None:
@@ -47,7 +49,7 @@ class Wrapper(Composite):
             )
 
 
-class DropoutWrapper(Wrapper):
+class DropoutWrapper(_Wrapper):
     """Dropout around a cell or layer, in training only.
 
     inner: a cell or layer.  input, output, state: probabilities to *drop* a number of its
@@ -206,7 +208,7 @@ def one_sequence(module: Any) -> Iterator[None]:
             wrapper.masks = None
 
 
-class Residual(Wrapper):
+class Residual(_Wrapper):
     """output = inner(x) + x: a shortcut past a cell or layer (He et al. 2016; for stacks of
     LSTMs Wu et al. 2016).
 
@@ -246,3 +248,59 @@ class Residual(Wrapper):
             return x
         real = np.arange(steps) < lengths[:, None]  # (N, T)
         return F.where((real.T if self.time_major else real)[:, :, None], x, 0.0)
+
+
+class InputProjection(_Wrapper):
+    """inner(projection(x)): a dense layer in front of a cell or layer.
+
+    projection: ``nn.Linear(D, E)``, not followed by an activation; inner: a cell or layer with
+    inputs of size E.  TensorFlow's ``InputProjectionWrapper``.
+
+    The numbers are those of ``inner(projection(x))``, to rounding.  A layer (or the first of
+    ``nn.Stacked``) is given the product of both matrices wherever that is fewer multiply-adds,
+    mostly where D < E; see folding.py.  As it depends on T * N whether it is, so do the last bits.
+
+    Raises ShapeError if the sizes differ, DTypeError for anything but a dense layer and a
+    recurrence, and for ids as inputs.
+
+    >>> import minigrad as mg
+    >>> from minigrad import nn
+    >>> rng = mg.manual_seed(0)
+    >>> dense, lstm = nn.Linear(3, 8, generator=rng), nn.LSTM(8, 5, generator=rng)
+    >>> outputs, (h, c) = nn.InputProjection(dense, lstm)(mg.ones(2, 7, 3))
+    >>> outputs.shape, h.shape
+    ((2, 7, 5), (2, 5))
+    """
+
+    def __init__(self, projection: Linear, inner: Any) -> None:
+        if not isinstance(projection, Linear):
+            got = type(projection).__name__
+            raise DTypeError(
+                f"InputProjection: the projection comes first and must be an nn.Linear, got {got}"
+            )
+        self.projection = projection  # before what is inside: parameters are listed in this order
+        super().__init__(inner)
+        size, wide = projection.weight.shape
+        if inner.input_size != wide:
+            raise ShapeError(
+                f"InputProjection: {type(inner).__name__} takes inputs of size "
+                f"{inner.input_size}, but the projection makes {wide} (its weight is "
+                f"{projection.weight.shape})"
+            )
+        self.input_size = size
+
+    def _run(self, x: Any, state: Any, lengths: Any) -> tuple[Tensor, Any]:
+        require_array("InputProjection", x)
+        self._vectors(x, "a projection")
+        letters = "ND" if self.is_cell else "TND" if self.time_major else "NTD"
+        if x.ndim != len(letters) or x.shape[-1] != self.input_size:
+            raise ShapeError(
+                f"InputProjection: x must be ({', '.join(letters)}) with D={self.input_size} "
+                f"(the projection's weight is {self.projection.weight.shape}), got "
+                f"{axes(x.shape, letters)}"
+            )
+        same_dtype("InputProjection", x, self.projection.weight)
+        if self.is_cell:
+            return self._call(self.inner, self.projection(x), state, lengths)
+        take, inner = folded(self.projection, self.inner, x.shape[0] * x.shape[1])
+        return self._call(inner, take(x), state, lengths)

@@ -14,7 +14,7 @@ from ...tensor import Tensor
 from ..layers import Embedding, positive
 from ..module import Module
 from ..rnn.compose import is_cell, map_state
-from ..rnn.projection import folded
+from ..rnn.folding import folded
 from ..rnn.stack import Stacked
 from . import fused
 from .attention import Attention, Memory, check_attention

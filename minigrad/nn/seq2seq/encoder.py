@@ -13,7 +13,7 @@ from ...tensor import Tensor, apply
 from ..layers import Embedding
 from ..module import Module
 from ..rnn.compose import is_cell, map_state
-from ..rnn.projection import folded
+from ..rnn.folding import folded
 from ..rnn.unroll import unroll
 from .tokens import id_matrix, lengths_of, real
 

@@ -1,13 +1,15 @@
 """InputProjection: the numbers of a dense layer and a recurrence, as two products or as one."""
 
+import copy
+
 import numpy as np
 import pytest
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import ArgumentError, DTypeError, ShapeError
-from minigrad.nn.rnn import projection
-from minigrad.nn.rnn.projection import folded
+from minigrad.nn.rnn import folding
+from minigrad.nn.rnn.folding import folded
 
 X = np.random.default_rng(1).standard_normal((3, 5, 2))  # (N, T, D)
 LENGTHS = np.array([5, 2, 0])
@@ -42,7 +44,7 @@ def _parts(kind, bias=True, **more):
 @pytest.fixture(params=[0, 1 << 20], ids=["always worth it", "as it is"])
 def worth(request, monkeypatch):
     """The least work to be saved: the tests' inputs are small."""
-    monkeypatch.setattr(projection, "_WORTH", request.param)
+    monkeypatch.setattr(folding, "_WORTH", request.param)
     return request.param
 
 
@@ -62,7 +64,7 @@ def test_numbers_of_both_modules_in_turn(kind, bias, lengths, worth, numbers):
 def test_the_layer_sees_narrow_inputs_where_that_saves_work(kind, monkeypatch):
     dense, inner = _parts(kind)
     assert folded(dense, inner, 15) == (dense, inner)  # too little to be saved
-    monkeypatch.setattr(projection, "_WORTH", 0)
+    monkeypatch.setattr(folding, "_WORTH", 0)
     take, layers = folded(dense, inner, 1000)
     if kind not in ONE_PRODUCT:
         assert take is dense and layers is inner
@@ -76,12 +78,12 @@ def test_the_layer_sees_narrow_inputs_where_that_saves_work(kind, monkeypatch):
 
 
 def test_without_a_bias_a_norm_does_not_matter(monkeypatch):
-    monkeypatch.setattr(projection, "_WORTH", 0)
+    monkeypatch.setattr(folding, "_WORTH", 0)
     assert folded(*_parts("layer norm", bias=False), 1000)[1].w_x.shape[0] == 2
 
 
 def test_a_dense_layer_that_makes_fewer_numbers_stays(monkeypatch):
-    monkeypatch.setattr(projection, "_WORTH", 0)
+    monkeypatch.setattr(folding, "_WORTH", 0)
     rng = np.random.default_rng(0)
     dense, inner = nn.Linear(30, 6, generator=rng), nn.LSTM(6, 4, generator=rng)
     assert folded(dense, inner, 10_000) == (dense, inner)
@@ -94,11 +96,33 @@ def test_a_subclass_computes_what_it_says(monkeypatch):
         def forward(self, x):
             return mg.relu(super().forward(x))
 
-    monkeypatch.setattr(projection, "_WORTH", 0)
+    class OfRectified(nn.GRU):
+        def forward(self, x, state=None, lengths=None):
+            return super().forward(mg.relu(x), state, lengths)
+
+    class WithShortcut(nn.Stacked):
+        def _run(self, x, state, lengths):
+            outputs, state = super()._run(x, state, lengths)
+            return outputs + x, state
+
+    monkeypatch.setattr(folding, "_WORTH", 0)
     rng = np.random.default_rng(0)
-    dense, inner = Rectified(2, 6, generator=rng).double(), nn.GRU(6, 4, generator=rng).double()
-    outputs, _ = nn.InputProjection(dense, inner)(X)
-    np.testing.assert_array_equal(outputs.numpy(), inner(dense(X))[0].numpy())
+    for dense, inner in (
+        (Rectified(2, 6, generator=rng), nn.GRU(6, 4, generator=rng)),
+        (nn.Linear(2, 6, generator=rng), OfRectified(6, 4, generator=rng)),
+        (nn.Linear(2, 6, generator=rng), WithShortcut([nn.GRU(6, 6, generator=rng)])),
+    ):
+        outputs, _ = nn.InputProjection(dense.double(), inner.double())(X)
+        np.testing.assert_array_equal(outputs.numpy(), inner(dense(X))[0].numpy())
+
+
+def test_a_summary_sees_both_modules(monkeypatch):
+    monkeypatch.setattr(folding, "_WORTH", 0)
+    rng = np.random.default_rng(0)
+    both = nn.InputProjection(nn.Linear(2, 6, generator=rng), nn.RNN(6, 4, generator=rng))
+    rows = both.summary((3, 500, 2)).rows
+    assert [row.output for row in rows] == ["(3, 500, 4)", "(3, 500, 6)", "(3, 500, 4)"]
+    assert [row.flops for row in rows] == [0, 2 * 1500 * 12, 2 * 1500 * (24 + 16)]
 
 
 def test_time_major(worth, numbers):
@@ -126,12 +150,36 @@ def test_cell_and_layer_agree(worth, twin, numbers):
 
 
 def test_watchers_of_the_layer_inside_hear_of_it(monkeypatch):
-    monkeypatch.setattr(projection, "_WORTH", 0)
+    monkeypatch.setattr(folding, "_WORTH", 0)
     dense, inner = _parts("lstm")
     with mg.watch.GradientFlow.attach(nn.InputProjection(dense, inner)) as flows:
         outputs, _ = nn.InputProjection(dense, inner)(X)
         outputs.sum().backward()
     assert len(flows["inner"].h[-1]) == 5
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 2), (3, 0, 2), (0, 0, 2)])
+def test_nothing_in_nothing_out(shape, monkeypatch):
+    monkeypatch.setattr(folding, "_WORTH", -(1 << 20))
+    dense, inner = _parts("lstm")
+    assert folded(dense, inner, 0)[0] is not dense
+    outputs, (h, _) = nn.InputProjection(dense, inner)(np.zeros(shape))
+    assert outputs.shape == (*shape[:2], 4) and h.shape == (shape[0], 4)
+    outputs.sum().backward()
+    assert all(not p.grad.numpy().any() for p in dense.parameters() if p.grad is not None)
+
+
+def test_what_is_frozen_stays_and_the_rest_learns(monkeypatch):
+    monkeypatch.setattr(folding, "_WORTH", 0)
+    dense, inner = _parts("gru")
+    both = copy.deepcopy(nn.InputProjection(dense, inner))
+    for parameter in both.inner.parameters():
+        parameter.requires_grad = False
+    for module in (both, nn.InputProjection(dense, inner)):
+        (module(np.tile(X, (9, 1, 1)))[0] ** 2).sum().backward()
+    assert all(parameter.grad is None for parameter in both.inner.parameters())
+    for ours, theirs in zip(both.projection.parameters(), dense.parameters(), strict=True):
+        np.testing.assert_array_equal(ours.grad.numpy(), theirs.grad.numpy())
 
 
 def test_parameters_in_the_order_of_the_data():
@@ -166,6 +214,7 @@ def test_large_inputs_in_float32_captured_and_not():
             loss.backward()
             optimizer.step()
             found.append(loss.item())
+        assert train.programs == capture
         return found
 
     assert losses(True) == losses(False)
