@@ -15,7 +15,7 @@ Beside the document:
   Glorot uniform and its forget bias 1, as TensorFlow has it.
 * It multiplies every row by the dense kernel, 28 x 128, and the result by the LSTM's, 128 x 512.
   No activation is between them, so nn.InputProjection multiplies the kernels first, 28 x 512:
-  the same numbers, to rounding, for 0.6 of the time.  All four parameters learn as before.
+  the same numbers, to rounding, for 0.6 of the time.  All parameters learn as before.
 * Its initial state has a fixed batch of 128, so it can only measure accuracy on training
   batches, right after it has learned from them, and does so every 20 steps.  Here too; but
   the test images are what counts, and they were never trained on.

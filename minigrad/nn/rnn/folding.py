@@ -48,8 +48,9 @@ def folded(source: Embedding | Linear, layers: Any, places: int) -> tuple[Callab
     first: Any = layers.layers[0] if stacked else layers
     if type(source) not in _MAPS or type(first) not in _KINDS:
         return source, layers
-    called = any("forward" in vars(module) for module in (source, layers, first))  # and observed
-    if called or not _saves(source, first, places):
+    # A summary puts a forward of its own on each module, and writes down who calls it.
+    observed = any("forward" in vars(module) for module in (source, layers, first))
+    if observed or not _saves(source, first, places):
         return source, layers
     first, w_x = copy.copy(first), first.w_x
     first.w_x = F.matmul(source.weight, w_x)  # (V, ...), or (D of source, ...)
