@@ -14,7 +14,7 @@ computes, must be the same for arguments of the same shapes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -146,6 +146,70 @@ def zeros(shape: Any, dtype: Any) -> np.ndarray:
     y = np.empty(shape, dtype)
     do(np.copyto, y, 0)
     return y
+
+
+def made(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)``: an array, or a tuple of arrays, as large for arguments as large.
+
+    What it makes the next time is written into the arrays of the first; it is left out where
+    nobody wants them.  Works on tensors too.
+    """
+    return function(*args) if now.calls is None else _made(_make_again, function, args)
+
+
+def checked(function: Callable[..., Any], *args: Any) -> Any:
+    """The same for a function that may raise something: it is always done again."""
+    return function(*args) if now.calls is None else _made(_check_again, function, args)
+
+
+def _made(again: Callable[..., None], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    calls, now.calls = now.calls, None  # what it calls in turn is part of it
+    assert calls is not None
+    try:
+        results = function(*args)
+    finally:
+        now.calls = calls
+    parts = results if type(results) is tuple else (results,)
+    if all(type(part) is np.ndarray for part in parts):
+        calls.append((again, (function, args, parts)))
+    else:
+        cannot_repeat()
+    return results
+
+
+def _make_again(function: Callable[..., Any], args: Any, parts: tuple[np.ndarray, ...]) -> None:
+    results = function(*args)
+    for part, new in zip(parts, results if type(results) is tuple else (results,)):
+        if part is not new:
+            if (part.shape, part.dtype) != (new.shape, new.dtype):
+                raise Diverged
+            part[...] = new
+
+
+def _check_again(*call: Any) -> None:
+    _make_again(*call)
+
+
+def without_unused(calls: Calls, wanted: Sequence[np.ndarray]) -> Calls:
+    """The calls but for those that make arrays which are neither used later nor wanted."""
+    used = list(wanted)
+    kept: Calls = []
+    for function, args in reversed(calls):
+        if function is _make_again:
+            if not any([np.may_share_memory(part, x) for part in args[2] for x in used]):
+                continue
+        used += arrays_in(args)
+        kept.append((function, args))
+    return kept[::-1]
+
+
+def arrays_in(args: Any) -> Iterator[np.ndarray]:
+    """All arrays in some arguments."""
+    for x in args:
+        if isinstance(x, np.ndarray):
+            yield x
+        elif isinstance(x, tuple):
+            yield from arrays_in(x)
 
 
 def view_of(x: Any, y: Any) -> Any:

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .kernels import mode, native
 from .program import Program
-from .recording import Calls, Diverged, recorded, repeat
+from .recording import Calls, Diverged, arrays_in, recorded, repeat, without_unused
 
 _LARGE = 1 << 15  # bytes from which copying an argument takes longer than looking up its address
 
@@ -141,7 +141,10 @@ class Rerun:
         for buffer, x in zip(self.buffers, inputs):
             buffer[...] = x
         if self._quick is None:
-            self._quick = quickly(self.calls)
+            calls = self.calls
+            if not any(self.program.grads):
+                calls = without_unused(calls, self.results)
+            self._quick = quickly(calls)
         repeat(self._quick)
         return self._outcome()
 
@@ -187,18 +190,9 @@ def quickly(calls: Calls, places: native.Places | None = None) -> Calls:
     return native.joined(calls, places) if mode() == "numba" else calls
 
 
-def _arrays(args: Any) -> Iterator[np.ndarray]:
-    """All arrays in some arguments."""
-    for x in args:
-        if isinstance(x, np.ndarray):
-            yield x
-        elif isinstance(x, tuple):
-            yield from _arrays(x)
-
-
 def _uses(args: Any, memory: np.ndarray) -> bool:
     """Whether some arguments have an array in this memory."""
-    return any([np.may_share_memory(memory, x) for x in _arrays(args)])
+    return any([np.may_share_memory(memory, x) for x in arrays_in(args)])
 
 
 class _Whole:
@@ -210,9 +204,11 @@ class _Whole:
     def __init__(self, rerun: Rerun, back: _Back, more: Calls | None = None) -> None:
         buffers = rerun.buffers
         self.places = native.Places(buffers)
-        self.calls = quickly([*rerun.calls, *back.calls, *(more or ())], self.places)
-        known = [*_arrays(args for _, args in self.calls), *rerun.results]
-        known += [leaf for leaf in back.leaves if leaf is not None]
+        leaves = [leaf for leaf in back.leaves if leaf is not None]
+        calls = [*rerun.calls, *back.calls, *(more or ())]
+        self.calls = quickly(without_unused(calls, [*rerun.results, *leaves]), self.places)
+        known = [*arrays_in(args for _, args in self.calls), *rerun.results]
+        known += leaves
         moving = [
             x.nbytes >= _LARGE and mode() == "numba"
             and not any([np.may_share_memory(x, other) for other in known])

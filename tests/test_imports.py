@@ -37,12 +37,14 @@ MAY_IMPORT = {
     "methods": "errors nodes ops patterns",
     "tensor": "anomaly autodiff errors methods nodes notebook numpy_protocol ops spelling",
     "creation": "errors numpy_protocol tensor",
+    "prepared": "nodes recording tensor",
     "program": "autodiff nodes recording",
     "rerun": "kernels program recording",
     "captured": "anomaly errors kernels nodes program rerun tensor",
     "functional": "errors methods numpy_protocol ops patterns tensor",
     "data": "errors files",
-    "nn": "creation errors functional kernels memory nodes notebook ops spelling tensor",
+    "nn": "creation errors functional kernels memory nodes notebook ops prepared spelling "
+    "tensor",
 }
 # what a user would write, too
 PUBLIC = {

@@ -41,18 +41,23 @@ def number(ids: np.ndarray) -> float:
     return float((ids * np.arange(1, STEPS + 1)).sum())
 
 
-def minigrad_step(weights: Weights) -> Any:
-    """minigrad: Decoder with the Greedy helper, under no_grad."""
+def minigrad_step(weights: Weights, captured: bool = False) -> Any:
+    """minigrad: Decoder with the Greedy helper, under no_grad; captured is how it reads."""
     import minigrad as mg
     from minigrad.nn import seq2seq
 
     encoder, decoder = seq2seq_odds.minigrad_parts(weights)
     greedy = seq2seq.Greedy(go=0, eos=0)
 
+    def read(x: np.ndarray, lengths: np.ndarray) -> Any:
+        return encoder(x, lengths)[1]
+
+    if captured:
+        read = mg.capture(read)
+
     @mg.no_grad()
     def step(x: np.ndarray, lengths: np.ndarray, *answers: np.ndarray) -> float:
-        _, state = encoder(x, lengths)
-        return number(decoder(greedy, state, max_steps=STEPS).ids)
+        return number(decoder(greedy, read(x, lengths), max_steps=STEPS).ids)
 
     return step
 

@@ -81,18 +81,26 @@ def minigrad_parts(weights: Weights) -> tuple[Any, Any]:
     return seq2seq.Encoder(*side("e")), seq2seq.Decoder(*side("d"), head)
 
 
-def minigrad_step(weights: Weights) -> Any:
+def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     """minigrad: teacher forcing, all time steps at once."""
+    import minigrad as mg
     from minigrad import nn, optim
     from minigrad.nn import seq2seq
 
     encoder, decoder = minigrad_parts(weights)
     optimizer = optim.Adam(nn.ModuleList([encoder, decoder]).parameters(), lr=RATE)
 
-    def step(x: np.ndarray, x_lengths: np.ndarray, y: np.ndarray, y_lengths: np.ndarray) -> float:
+    def loss_of(x: np.ndarray, x_lengths: np.ndarray, y: np.ndarray, y_lengths: np.ndarray) -> Any:
         _, state = encoder(x, x_lengths)
         teacher = seq2seq.TeacherForcing(seq2seq.decoder_inputs(y, 0), y_lengths)
-        loss = seq2seq.sequence_loss(decoder(teacher, state).logits, y, y_lengths)
+        return seq2seq.sequence_loss(decoder(teacher, state).logits, y, y_lengths)
+
+    if captured:
+        train = mg.capture(loss_of, optimizer=optimizer)
+        return lambda *batch: train(*batch).item()
+
+    def step(*batch: np.ndarray) -> float:
+        loss = loss_of(*batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..recording import computed, repeatable
+from ..recording import computed, made, repeatable
 from ._call import call
 
 _BOTH = (lambda g: g, lambda g: g)
@@ -270,6 +270,7 @@ def clip(x: Any, low: Any = None, high: Any = None) -> Any:
     return np.clip(x, low, high), (dx, lambda g: g * (x < low), lambda g: g * (x > high))
 
 
+@repeatable
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where condition holds, y elsewhere.  All three broadcast.
 
@@ -277,8 +278,8 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     >>> mg.where([True, False], mg.ones(2), mg.zeros(2))
     tensor([1., 0.])
     """
-    return np.where(condition, x, y), (
+    return made(np.where, condition, x, y), (
         lambda g: np.zeros_like(g),
-        lambda g: np.where(condition, g, 0.0),
-        lambda g: np.where(condition, 0.0, g),
+        lambda g: made(np.where, condition, g, 0.0),
+        lambda g: made(np.where, condition, 0.0, g),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import DTypeError, IndexRangeError, ShapeError
-from ..recording import contiguous, do, repeatable, view_of, zeros
+from ..recording import contiguous, do, made, repeatable, view_of, zeros
 from ._call import call, composed_as, takes_gaps
 
 _GRAIN = 1 << 18  # numbers below which a range of columns is not worth a thread
@@ -40,22 +40,28 @@ def _repeats(index: Any) -> bool:
 
 
 @takes_gaps
-def reordered(*several: Any, order: np.ndarray) -> Any:
+@repeatable
+def reordered(*several: Any, order: np.ndarray, back: np.ndarray) -> Any:
     """Each array (..., N, D) with its rows in another order; a tuple of them.
 
     order: (N,), the number of each row of the results; every row is in them once.
+    back: (N,), the order that undoes it.
     """
-    back = np.argsort(order)
 
     def rows(x: Any, order: np.ndarray) -> Any:
-        if isinstance(x, np.ndarray):
-            return x.take(order, -2)  # half the time of an index
-        return x if x is None else x[..., order, :]
+        return x if x is None else made(_rows, x, order)
 
     return (
         tuple([rows(x, order) for x in several]),
         lambda gs: tuple([rows(g, back) for g in gs]),
     )
+
+
+def _rows(x: Any, order: np.ndarray) -> Any:
+    """x (..., N, D) with its rows in another order.  Works on tensors too."""
+    if isinstance(x, np.ndarray):
+        return x.take(order, -2)  # half the time of an index
+    return x[..., order, :]
 
 
 def check_ids(op: str, ids: np.ndarray, count: int) -> None:

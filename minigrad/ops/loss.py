@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
-from ..recording import cannot_repeat, computed, contiguous, repeatable, summed
+from ..recording import cannot_repeat, computed, contiguous, made, repeatable, summed
 from ._call import composed_as
 from .reduction import log_softmax
 
@@ -92,8 +92,6 @@ def _row_weights(
     if weight is None and (ignore_index is None or not ids):
         each = 1 / max(math.prod(rows), 1) if reduction == "mean" else 1
         return np.full(math.prod(rows), each, logits.dtype)
-    cannot_repeat()
-    scale = np.ones(rows, logits.dtype)
     if weight is not None:
         weight = np.asarray(weight)
         if weight.shape != rows:
@@ -101,12 +99,23 @@ def _row_weights(
                 f"softmax_cross_entropy: weight is {weight.shape}, but there is one row for each "
                 f"of {rows} (logits are {logits.shape})"
             )
-        scale = scale * weight.astype(logits.dtype)
-    if ids and ignore_index is not None:
-        scale = np.where(target == ignore_index, 0, scale).astype(logits.dtype)
-    if reduction == "mean":
+    return made(
+        _scale, weight, target if ids else None, ignore_index, reduction == "mean", rows,
+        logits.dtype,
+    )  # fmt: skip
+
+
+def _scale(
+    weight: np.ndarray | None, target: np.ndarray | None, ignore_index: int | None, mean: bool,
+    rows: tuple[int, ...], dtype: np.dtype,
+) -> np.ndarray:  # fmt: skip
+    """Weight of each row's loss: that given, 0 for ids to leave out, all over their sum; (N,)."""
+    scale = np.ones(rows, dtype) if weight is None else weight.astype(dtype)
+    if target is not None and ignore_index is not None:
+        scale = np.where(target == ignore_index, 0, scale).astype(dtype)
+    if mean:
         total = scale.sum(dtype=np.float64)
-        scale = (scale / total).astype(logits.dtype) if total else scale
+        scale = (scale / total).astype(dtype) if total else scale
     return scale.reshape(-1)
 
 
@@ -115,6 +124,7 @@ def _check_classes(logits: Any, target: np.ndarray, scale: np.ndarray) -> None:
     classes = logits.shape[-1]
     if kernels.ids_within(contiguous(target).reshape(-1), classes):
         return
+    cannot_repeat()  # those that count would not be looked at again
     wrong = ((target < 0) | (target >= classes)) & (scale.reshape(target.shape) != 0)
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])

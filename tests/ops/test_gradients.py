@@ -186,10 +186,11 @@ for index, shape in [(1, (3, 2)), (slice(0, 2), (3,)), (np.array([0, 0, 2]), (3,
     case("scatter", f"{index}", apply(ops.scatter, index=index, shape=shape), x)
 for shape in [(4, 3), (2, 4, 3), (4, 0)]:
     order = np.array([2, 0, 3, 1])  # and back it is another one
-    case("reordered", f"{shape}", lambda x, o=order: mg.apply(ops.reordered, x, order=o)[0],
+    given = {"order": order, "back": np.argsort(order)}
+    case("reordered", f"{shape}", lambda x, o=given: mg.apply(ops.reordered, x, **o)[0],
          normal(*shape))  # fmt: skip
-order = np.array([2, 0, 1])
-case("reordered", "several", lambda *xs, o=order: mg.apply(ops.reordered, *xs, order=o),
+given = {"order": np.array([2, 0, 1]), "back": np.array([1, 2, 0])}
+case("reordered", "several", lambda *xs, o=given: mg.apply(ops.reordered, *xs, **o),
      normal(3, 2), normal(5, 3, 1))  # fmt: skip
 for ids in [[1, 3, 1], [[0, 0], [2, 3]], 2, np.zeros((0,), int), np.array([3, 0], np.uint8)]:
     case("embedding", f"{ids}", apply(ops.embedding, ids=np.asarray(ids)), normal(4, 3))

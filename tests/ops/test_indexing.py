@@ -50,10 +50,11 @@ def test_repeated_entries_add_up():
 def test_reordered_takes_rows_of_all_arrays_alike():
     x, y = X[0], X  # (4, 5) and (3, 4, 5)
     order = np.array([3, 1, 0, 2])
-    first, second = mg.apply(ops.reordered, x, y, order=order)
+    inverse = np.argsort(order)
+    first, second = mg.apply(ops.reordered, x, y, order=order, back=inverse)
     np.testing.assert_array_equal(first.array, x[order])
     np.testing.assert_array_equal(second.array, y[:, order])
-    back = mg.apply(ops.reordered, first, second, order=np.argsort(order))
+    back = mg.apply(ops.reordered, first, second, order=inverse, back=order)
     for again, before in zip(back, (x, y)):
         np.testing.assert_array_equal(again.array, before)
 
@@ -61,9 +62,10 @@ def test_reordered_takes_rows_of_all_arrays_alike():
 @pytest.mark.parametrize("captured", [False, True])
 def test_reordered_gives_no_gradient_to_what_nobody_used(captured):
     factor, order = np.array([[1.0], [2.0], [3.0]], np.float32), np.array([1, 2, 0])
+    back = np.argsort(order)
 
     def loss_of(x, y):
-        return (mg.apply(ops.reordered, x, y, order=order)[1] * factor).sum()
+        return (mg.apply(ops.reordered, x, y, order=order, back=back)[1] * factor).sum()
 
     if captured:
         loss_of = mg.capture(loss_of)

@@ -22,8 +22,9 @@ import numpy as np
 
 from ... import functional as F
 from ...errors import ArgumentError, DTypeError, IndexRangeError, ShapeError, axes
-from ...nodes import is_grad_enabled, name_state
+from ...nodes import is_grad_enabled, mode, name_state
 from ...ops.indexing import check_ids
+from ...prepared import prepared
 from ...tensor import Tensor
 from ..layers import require_array, same_dtype
 from ..module import Module, Parameter
@@ -270,17 +271,23 @@ def checked_lengths(where: str, lengths: Any, steps: int, batch: int) -> np.ndar
     """
     if lengths is None:
         return None
+    lengths = prepared(_within, where, lengths, steps, batch)
+    if mode.tape is None and lengths.min(initial=steps) == steps:
+        return None
+    return lengths  # a captured function may be given others the next time
+
+
+def _within(where: str, lengths: Any, steps: int, batch: int) -> np.ndarray:
     lengths = np.asarray(getattr(lengths, "array", lengths))
     if lengths.shape != (batch,):
         raise ShapeError(f"{where}: lengths must be (N={batch},), got shape {lengths.shape}")
     if lengths.dtype.kind not in "iu":
         raise DTypeError(f"{where}: lengths must be integers, got {lengths.dtype}")
     whole = lengths.astype(np.int64)
-    least, most = whole.min(initial=steps), whole.max(initial=0)
-    if least < 0 or most > steps:
+    if whole.min(initial=0) < 0 or whole.max(initial=0) > steps:
         wrong = np.flatnonzero((whole < 0) | (whole > steps))
         raise ArgumentError(
             f"{where}: lengths must be in [0, T={steps}], but lengths[{wrong[0]}] is "
             f"{lengths[wrong[0]]}"
         )
-    return None if least == steps else whole
+    return whole

@@ -8,6 +8,8 @@ import numpy as np
 
 from ... import functional as F
 from ...errors import DTypeError, ShapeError
+from ...nodes import mode
+from ...prepared import prepared
 from ...tensor import Tensor
 from ..module import Module
 from .base import Cell, Layer, checked_lengths
@@ -66,7 +68,9 @@ def unroll(
     outputs = []
     with one_sequence(cell):
         for t, x_t in enumerate(x):  # (N, D)
-            running = None if lengths is None or (lengths > t).all() else lengths > t  # (N,)
+            running = None  # (N,) bool, where not all are
+            if lengths is not None and (mode.tape is not None or not (lengths > t).all()):
+                running = prepared(np.greater, lengths, t)
             for part in watched:
                 part.at(t, running)
             output, after = cell(x_t, state)
@@ -81,7 +85,8 @@ def unroll(
 
 def _where(running: np.ndarray, new: Tensor, old: Any) -> Tensor:
     """Rows of ``new`` (N, ...) for the sequences that have not ended, of ``old`` for others."""
-    return F.where(running.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+    shape = -1, *(1,) * (new.ndim - 1)
+    return F.where(prepared(np.reshape, running, shape), new, old)
 
 
 def _watched(cell: Any) -> list[Cell]:
@@ -119,6 +124,20 @@ def last_output(outputs: Tensor, lengths: Any = None, time_major: bool = False) 
     lengths = checked_lengths("last_output", lengths, steps, batch)
     if lengths is None:
         return outputs[-1] if time_major else outputs[:, -1]
-    last, row = np.maximum(lengths - 1, 0), np.arange(batch)
-    picked = outputs[last, row] if time_major else outputs[row, last]  # (N, H)
-    return _where(lengths > 0, picked, 0.0)
+    picked = at_ends(outputs if time_major else outputs.swapaxes(0, 1), lengths)  # (N, H)
+    return _where(prepared(np.greater, lengths, 0), picked, 0.0)
+
+
+def at_ends(x: Tensor, lengths: np.ndarray) -> Tensor:
+    """x (T, N, H) of each sequence at its last real step, (N, H); at the first for a length of 0.
+
+    lengths: (N,), checked.
+    """
+    steps, batch, size = x.shape
+    return x.reshape(steps * batch, size)[prepared(_last_places, lengths)]
+
+
+def _last_places(lengths: np.ndarray) -> np.ndarray:
+    """Places (N,) of the last real steps in an array (T * N, ...)."""
+    batch = len(lengths)
+    return np.maximum(lengths - 1, 0) * batch + np.arange(batch)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ... import functional as F
 from ...errors import ArgumentError, DTypeError, MinigradError, ShapeError, axes
+from ...prepared import prepared
 from ...tensor import Tensor
 from ..layers import Linear, require_array, same_dtype
 from ..module import Module
@@ -246,8 +247,13 @@ class Residual(_Wrapper):
         lengths = checked_lengths("Residual", lengths, steps, batch)
         if lengths is None:
             return x
-        real = np.arange(steps) < lengths[:, None]  # (N, T)
-        return F.where((real.T if self.time_major else real)[:, :, None], x, 0.0)
+        return F.where(prepared(_real, lengths, steps, self.time_major), x, 0.0)
+
+
+def _real(lengths: np.ndarray, steps: int, time_major: bool) -> np.ndarray:
+    """Which time steps are before the ends of their sequences, (N, T, 1) or (T, N, 1)."""
+    real = np.arange(steps) < lengths[:, None]
+    return (real.T if time_major else real)[:, :, None]
 
 
 class InputProjection(_Wrapper):

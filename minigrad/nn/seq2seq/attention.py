@@ -17,6 +17,8 @@ import numpy as np
 
 from ... import functional as F
 from ...errors import DTypeError, ShapeError, axes
+from ...nodes import mode
+from ...prepared import prepared
 from ...tensor import Tensor
 from .. import init
 from ..layers import positive, same_dtype
@@ -56,7 +58,7 @@ class Attention(Module):
                 f"{axes(values.shape, 'NSM')}"
             )
         same_dtype(kind, values, self.w_memory)
-        lengths = lengths_of(kind, lengths, values.array, "memory lengths")
+        lengths = prepared(lengths_of, kind, lengths, values.array, "memory lengths")
         return Memory(values, F.matmul(values, self.w_memory), lengths)
 
     def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -171,15 +173,21 @@ class Bahdanau(Attention):
         query = query.unsqueeze(1) if one else query.unsqueeze(2)
         keys = memory.keys if one else memory.keys.unsqueeze(1)
         scores = F.matmul(F.tanh(query + keys), v)  # (N, T, S), or (N, S)
-        inside = np.arange(memory.keys.shape[1]) < memory.lengths[:, None]  # (N, S)
-        if not inside.all():
-            scores = F.where(inside if one else inside[:, None], scores, -math.inf)
+        inside = prepared(_inside, memory.lengths, scores.shape)
+        if mode.tape is not None or not inside.all():
+            scores = F.where(inside, scores, -math.inf)
         alignment = F.softmax(scores)
         if one:
             context = F.matmul(alignment.unsqueeze(1), memory.values).squeeze(1)
         else:
             context = F.matmul(alignment, memory.values)
         return context, alignment
+
+
+def _inside(lengths: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Which places are before the ends, (N, S), or (N, 1, S) for scores (N, T, S)."""
+    inside = np.arange(shape[-1]) < lengths[:, None]
+    return inside if len(shape) == 2 else inside[:, None]
 
 
 def check_attention(attention: Any) -> None:

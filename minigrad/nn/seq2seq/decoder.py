@@ -9,13 +9,15 @@ import numpy as np
 
 from ... import functional as F
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ...nodes import is_grad_enabled
+from ...nodes import is_grad_enabled, mode, refuse_on_tape
+from ...prepared import prepared
 from ...tensor import Tensor
 from ..layers import Embedding, positive
 from ..module import Module
 from ..rnn.compose import is_cell, map_state
 from ..rnn.folding import folded
 from ..rnn.stack import Stacked
+from ..rnn.unroll import at_ends
 from . import fused
 from .attention import Attention, Memory, check_attention
 from .encoder import check_parts, over_time
@@ -231,7 +233,7 @@ class Decoder(Module):
         """All time steps side by side."""
         assert helper.inputs is not None and helper.lengths is not None
         lengths = helper.lengths
-        inputs = helper.inputs.T  # (T, N)
+        inputs = prepared(np.transpose, helper.inputs)  # (T, N)
         embed, layers = self.reading(inputs.size)
         seen, state = over_time(layers, embed(inputs), carry.state, lengths)
         alignments = None
@@ -239,12 +241,12 @@ class Decoder(Module):
             seen, shown = self._look(seen.swapaxes(0, 1), memory)
             seen, alignments = seen.swapaxes(0, 1), shown.array
         logits = self.head(seen)  # (T, N, V)
-        running = np.arange(len(inputs))[:, None] < lengths  # (T, N)
-        if not running.all():
-            logits = F.where(running[:, :, None], logits, 0.0)
+        running = prepared(_running, len(inputs), lengths)  # (T, N, 1)
+        if mode.tape is not None or not running.all():
+            logits = F.where(running, logits, 0.0)
             if alignments is not None:
-                alignments = np.where(running.T[:, :, None], alignments, 0)
-        ids = np.where(running, logits.array.argmax(axis=2), 0).T
+                alignments = np.where(running.swapaxes(0, 1), alignments, 0)
+        ids = np.where(running[:, :, 0], logits.array.argmax(axis=2), 0).T
         return Decoded(logits.swapaxes(0, 1), ids, lengths, state, alignments)
 
     def _in_one_call(self, helper: Greedy, state: Any, steps: int) -> Decoded | None:
@@ -264,11 +266,13 @@ class Decoder(Module):
         self, helper: Helper, ids: np.ndarray, carry: Carry, memory: Memory | None, steps: int
     ) -> Decoded:
         """One time step after the other, until all rows have ended."""
+        if helper.follows:
+            refuse_on_tape(f"decodes with {type(helper).__name__}, which reads what was said")
         running, lengths = np.ones(len(ids), bool), np.zeros(len(ids), np.int64)
         embed, layers = self.reading(steps * len(ids))
         embedded = None  # (N, E) of each step, where all inputs are known
         if not helper.follows and helper.inputs is not None:
-            embedded = embed(helper.inputs.T).unstack(0)
+            embedded = embed(prepared(np.transpose, helper.inputs)).unstack(0)
         states: list[Any] = []
         given: list[Tensor] = []  # logits (N, V) of each step, or what the head makes them of
         told: list[np.ndarray] = []  # ids (N,)
@@ -288,7 +292,7 @@ class Decoder(Module):
                 told.append(ids)
             given.append(seen)
             running = running & ~helper.ended(t, ids)
-            if t + 1 == steps or not running.any():
+            if t + 1 == steps or (mode.tape is None and not running.any()):
                 break
             if helper.follows:
                 ids = helper.following(t, ids, seen.array)
@@ -297,18 +301,24 @@ class Decoder(Module):
         short = steps - len(given) if helper.inputs is not None else 0  # columns of padding alone
         if short:
             logits = F.pad(logits, ((0, short), (0, 0), (0, 0)))
-        running = np.arange(len(logits))[:, None] < lengths  # (T, N)
-        if not running.all():
-            logits = F.where(running[:, :, None], logits, 0.0)
+        if not helper.follows and helper.lengths is not None:
+            lengths = helper.lengths
+        running = prepared(_running, len(logits), lengths)  # (T, N, 1)
+        if mode.tape is not None or not running.all():
+            logits = F.where(running, logits, 0.0)
         ids = _padded(np.stack(told), short) if told else logits.array.argmax(axis=2)
         alignments = None
         if shown:
             alignments = _padded(np.stack(shown), short)  # (T, N, S)
-            alignments = np.where(running[:, :, None], alignments, 0).swapaxes(0, 1)
-        last, rows = lengths - 1, np.arange(len(lengths))
-        state = map_state(lambda *parts: F.stack(parts)[last, rows], *states)  # where each ended
-        ids = np.where(running, ids, 0).T
+            alignments = np.where(running, alignments, 0).swapaxes(0, 1)
+        state = map_state(lambda *parts: at_ends(F.stack(parts), lengths), *states)
+        ids = np.where(running[:, :, 0], ids, 0).T
         return Decoded(logits.swapaxes(0, 1), ids, lengths, state, alignments)
+
+
+def _running(steps: int, lengths: np.ndarray) -> np.ndarray:
+    """Which sequences have not ended, (T, N, 1)."""
+    return (np.arange(steps)[:, None] < lengths)[:, :, None]
 
 
 def _padded(x: np.ndarray, short: int) -> np.ndarray:

@@ -8,14 +8,14 @@ import numpy as np
 
 from ... import ops
 from ...errors import DTypeError, ShapeError
-from ...ops.indexing import check_ids
+from ...prepared import prepared
 from ...tensor import Tensor, apply
 from ..layers import Embedding
 from ..module import Module
 from ..rnn.compose import is_cell, map_state
 from ..rnn.folding import folded
 from ..rnn.unroll import unroll
-from .tokens import id_matrix, lengths_of, real
+from .tokens import real_ids
 
 
 class Encoder(Module):
@@ -55,14 +55,12 @@ class Encoder(Module):
         may attend to; and the state of all layers at the end of each sequence.
         Raises ShapeError, DTypeError, ArgumentError; IndexRangeError for an unknown id.
         """
-        ids = id_matrix("Encoder", "ids", ids)
-        lengths = lengths_of("Encoder", lengths, ids)
-        inside = real(lengths, ids.shape[1])
-        if inside is not None:
-            ids = np.where(inside, ids, 0)
-        check_ids("Encoder", ids, self.embedding.weight.shape[0])
+        whole = lengths is None
+        known = self.embedding.weight.shape[0]
+        ids, lengths = prepared(real_ids, "Encoder", "ids", ids, lengths, known)
         embed, layers = folded(self.embedding, self.layers, ids.size)
-        outputs, state = over_time(layers, embed(ids.T), None, lengths)
+        ids = prepared(np.transpose, ids)
+        outputs, state = over_time(layers, embed(ids), None, None if whole else lengths)
         return outputs.swapaxes(0, 1), state
 
 
@@ -74,20 +72,26 @@ def over_time(
     Returns the outputs (T, N, H) and the last state.  Rows that are ids come in an order in which
     the kernels compute next to nothing for padding, and what comes out is put back.
     """
-    if lengths is None or not isinstance(x, np.ndarray) or (lengths == len(x)).all():
+    if lengths is None or not isinstance(x, np.ndarray):
         return _over_time(layers, x, state, lengths)
-    order = long_first(lengths)
+    x, lengths, order, back = prepared(_in_order, x, lengths)
     if state is not None:
-        state = _reordered(state, order)
-    x = np.ascontiguousarray(x[:, order])
-    return _reordered(_over_time(layers, x, state, lengths[order]), np.argsort(order))
+        state = _reordered(state, order, back)
+    return _reordered(_over_time(layers, x, state, lengths), back, order)
 
 
-def _reordered(state: Any, order: np.ndarray) -> Any:
+def _in_order(x: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Ids (T, N) and lengths (N,) in an order that suits the kernels, that order, and its way back.
+    """
+    order = long_first(lengths)
+    return np.ascontiguousarray(x[:, order]), lengths[order], order, np.argsort(order)
+
+
+def _reordered(state: Any, order: np.ndarray, back: np.ndarray) -> Any:
     """A state, or outputs and a state, with all batch rows in another order, in one op."""
     parts: list[Tensor] = []
     map_state(parts.append, state)
-    results = iter(apply(ops.reordered, *parts, order=order))
+    results = iter(apply(ops.reordered, *parts, order=order, back=back))
     return map_state(lambda part: next(results), state)
 
 
@@ -96,6 +100,8 @@ def long_first(lengths: np.ndarray) -> np.ndarray:
 
     The kernels do such a block up to its last running row (``kernels.loops.BLOCK``).
     """
+    if (lengths == lengths[:1]).all():
+        return np.arange(len(lengths))
     order = np.argsort(-lengths, kind="stable")
     blocks = -(-len(order) // 32)
     return np.concatenate([order[k::blocks] for k in range(blocks)])

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError, ShapeError
-from .tokens import id_matrix, known_token, lengths_of, token
+from ...prepared import prepared
+from .tokens import known_token, real_ids, token
 
 
 class Helper:
@@ -80,10 +81,7 @@ class TeacherForcing(Helper):
 
     def __init__(self, inputs: Any, lengths: Any = None) -> None:
         kind = type(self).__name__
-        ids = id_matrix(kind, "inputs", inputs)
-        self.lengths = lengths_of(kind, lengths, ids)
-        # what stands in the padding is not looked at, not even whether it is an id
-        self.inputs = np.where(np.arange(ids.shape[1]) < self.lengths[:, None], ids, 0)
+        self.inputs, self.lengths = prepared(real_ids, kind, "inputs", inputs, lengths)
 
 
 class ScheduledSampling(TeacherForcing):

@@ -8,6 +8,7 @@ import numpy as np
 
 from ... import functional as F
 from ...errors import ArgumentError, DTypeError, ShapeError, axes
+from ...prepared import prepared
 from ...tensor import Tensor
 from .tokens import id_matrix, lengths_of
 
@@ -34,7 +35,7 @@ def sequence_loss(
     >>> round(seq2seq.sequence_loss(logits, [[0, 1, 2], [3, 0, 0]], [3, 1]).item(), 3)
     1.386
     """
-    targets = id_matrix("sequence_loss", "targets", targets)
+    targets = prepared(id_matrix, "sequence_loss", "targets", targets)
     if not isinstance(logits, Tensor):
         raise DTypeError(f"sequence_loss: logits must be a tensor, got {type(logits).__name__}")
     if logits.ndim != 3 or logits.shape[:2] != targets.shape:
@@ -48,12 +49,22 @@ def sequence_loss(
     for name, value in {"over_time": over_time, "over_batch": over_batch}.items():
         if not isinstance(value, (bool, np.bool_)):
             raise ArgumentError(f"sequence_loss: {name} must be True or False, got {value!r}")
-    lengths = lengths_of("sequence_loss", lengths, targets)
-    weight = (np.arange(targets.shape[1]) < lengths[:, None]).astype(logits.dtype)  # (N, T)
+    weight = prepared(_weight, targets, lengths, logits.array)
     if over_time and over_batch:
         return F.cross_entropy(logits, targets, weight=weight)
     each = F.cross_entropy(logits, targets, weight=weight, reduction="none")  # (N, T)
     if not (over_time or over_batch):
         return each
     axis = 1 if over_time else 0
-    return each.sum(axis=axis) / np.maximum(weight.sum(axis=axis), 1)
+    return each.sum(axis=axis) / prepared(_count, weight, axis)
+
+
+def _weight(targets: np.ndarray, lengths: Any, logits: np.ndarray) -> np.ndarray:
+    """1 for each real place, (N, T), 0 for padding; of the dtype of the logits."""
+    lengths = lengths_of("sequence_loss", lengths, targets)
+    return (np.arange(targets.shape[1]) < lengths[:, None]).astype(logits.dtype)
+
+
+def _count(weight: np.ndarray, axis: int) -> np.ndarray:
+    """Real places along an axis, at least 1 so that it can be divided by."""
+    return np.maximum(weight.sum(axis=axis), 1)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from ...ops.indexing import check_ids
+from ...prepared import prepared
 
 
 def decoder_inputs(targets: Any, go: int) -> np.ndarray:
@@ -24,8 +26,11 @@ def decoder_inputs(targets: Any, go: int) -> np.ndarray:
     >>> seq2seq.decoder_inputs([[5, 6, 2], [7, 2, 0]], go=1).tolist()
     [[1, 5, 6], [1, 7, 2]]
     """
+    return prepared(_one_step_late, targets, token("decoder_inputs", "go", go))
+
+
+def _one_step_late(targets: Any, go: int) -> np.ndarray:
     targets = id_matrix("decoder_inputs", "targets", targets)
-    token("decoder_inputs", "go", go)
     inputs = np.empty_like(targets)
     inputs[:, 0] = go
     inputs[:, 1:] = targets[:, :-1]
@@ -41,8 +46,12 @@ def lengths_to_eos(ids: Any, eos: int) -> np.ndarray:
     >>> seq2seq.lengths_to_eos([[5, 6, 2], [7, 2, 0]], eos=2).tolist()
     [3, 2]
     """
+    return prepared(_to_eos, ids, token("lengths_to_eos", "eos", eos))
+
+
+def _to_eos(ids: Any, eos: int) -> np.ndarray:
     ids = id_matrix("lengths_to_eos", "ids", ids)
-    is_end = ids == token("lengths_to_eos", "eos", eos)
+    is_end = ids == eos
     return np.where(is_end.any(axis=1), is_end.argmax(axis=1) + 1, ids.shape[1])
 
 
@@ -72,6 +81,23 @@ def id_matrix(where: str, name: str, ids: Any) -> np.ndarray:
     if ids.dtype.kind not in "iu":
         raise DTypeError(f"{where}: {name} must be integer ids, got {ids.dtype}")
     return ids.astype(np.int64, copy=False)
+
+
+def real_ids(
+    where: str, name: str, ids: Any, lengths: Any, known: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids (N, T) with 0 in the padding, and lengths (N,), both int64 and checked.
+
+    What stands in the padding is not looked at, not even whether it is an id.  known: how many ids
+    there are, if that is known.  Raises ShapeError, DTypeError, ArgumentError, IndexRangeError.
+    """
+    ids = id_matrix(where, name, ids)
+    lengths = lengths_of(where, lengths, ids)
+    if (lengths < ids.shape[1]).any():
+        ids = np.where(np.arange(ids.shape[1]) < lengths[:, None], ids, 0)
+    if known is not None:
+        check_ids(where, ids, known)
+    return ids, lengths
 
 
 def token(where: str, name: str, value: Any) -> int:
@@ -113,8 +139,3 @@ def lengths_of(where: str, lengths: Any, ids: np.ndarray, name: str = "lengths")
             f"{lengths[wrong[0]]}; an empty sequence is its EOS alone, length 1"
         )
     return whole
-
-
-def real(lengths: np.ndarray, steps: int) -> np.ndarray | None:
-    """Which places are before the ends of their rows, (N, steps); None if all are."""
-    return None if (lengths >= steps).all() else np.arange(steps) < lengths[:, None]
