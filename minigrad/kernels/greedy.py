@@ -119,13 +119,9 @@ def lstm_greedy(
                         tile.product(both, above[layer - 1, part], z)
                     _add_bias(z, place, bias[layer], g * hidden, gates[g])
             i, j, f, o = gates[0].ravel(), gates[1].ravel(), gates[2].ravel(), gates[3].ravel()
-            loops.sigmoid_all(i)
-            loops.tanh_all(j)
-            loops.sigmoid_all(f)
-            loops.sigmoid_all(o)
-            loops.new_cell(i, j, f, c[layer, start:stop].ravel(), new_c.ravel())
-            loops.tanh_of(new_c.ravel(), new_h.ravel())
-            loops.times(o, new_h.ravel())
+            loops.lstm_cell(
+                i, j, f, o, c[layer, start:stop].ravel(), new_c.ravel(), new_h.ravel()
+            )
             for n in range(rows):
                 if running[n]:
                     loops.copy(new_h[n], h[layer, start + n])

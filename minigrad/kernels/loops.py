@@ -147,6 +147,28 @@ def new_cell(i: Any, j: Any, f: Any, c_before: Any, c: Any) -> None:
         c[k] = f[k] * c_before[k] + i[k] * j[k]
 
 
+@inner(fastmath=FASTMATH, error_model="numpy")
+def lstm_cell(i: Any, j: Any, f: Any, o: Any, c_before: Any, c: Any, h: Any) -> None:
+    """c' and h' of an LSTM, and its gates: z in, sigmoid(i), tanh(j), ... out.  (n * H,) each."""
+    elementary.wide_vectors()
+    for k in range(c.size):
+        now_i, now_j = elementary.sigmoid(i[k]), elementary.tanh(j[k])
+        now_f, now_o = elementary.sigmoid(f[k]), elementary.sigmoid(o[k])
+        now_c = now_f * c_before[k] + now_i * now_j
+        i[k], j[k], f[k], o[k], c[k] = now_i, now_j, now_f, now_o, now_c
+        h[k] = now_o * elementary.tanh(now_c)
+
+
+@inner()
+def nothing(x: Any) -> bool:
+    """Whether all of x (n, H) is zero: then its product with a matrix is as well."""
+    for n in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            if x[n, k] != 0:
+                return False
+    return True
+
+
 @inner()
 def fill(x: Any, value: Any) -> None:
     """x = value."""

@@ -55,14 +55,16 @@ def lstm_forward_twin(
 
 def lstm_backward_twin(
     gates: np.ndarray, c: np.ndarray, ends: np.ndarray, w_h: np.ndarray, d_out: np.ndarray,
-    dh: np.ndarray, dc: np.ndarray, d_gates: np.ndarray, flow: np.ndarray, start: int, stop: int,
+    dh: np.ndarray, dc: np.ndarray, d_gates: np.ndarray, flow: np.ndarray, wanted: bool,
+    start: int, stop: int,
 ) -> None:  # fmt: skip
     """Back-propagation through time for batch rows start to stop.
 
     gates: (T, 4, N, H) and c: (T + 1, N, H) from the forward pass; ends: (N,); w_h: (H, 4H).
     d_out: (T, N, H), dL/dh_t from above at each step, zero from the end of a sequence on; of no
     entries if nothing comes from there.
-    dh, dc: (N, H), in: gradient of the last state; out: gradient of the initial state.
+    dh, dc: (N, H), in: gradient of the last state; out: gradient of the initial state, if that is
+    ``wanted``; else something on the way to it.
     d_gates: (T, N, 4H), written: dL/dz_t.
     flow: (2, T, N), written: squared norms of the total dL/dh_t and dL/dc_t of each row;
     an array of no entries means that nobody is watching.
@@ -86,7 +88,8 @@ def lstm_backward_twin(
             axis=1,
         )
         dc[rows] = dc_t * f
-        dh[rows] = np.where((t >= ends[rows])[:, None], dh_t, d_gates[t, rows] @ w_h.T)
+        stays = (t >= ends[rows])[:, None] if t or wanted else True
+        dh[rows] = np.where(stays, dh_t, d_gates[t, rows] @ w_h.T)
 
 
 @inner()
@@ -103,18 +106,10 @@ def new_state(
     )  # fmt: skip
     new_h = h[t + 1, first:live].ravel()
     new_c = c[t + 1, first:live].ravel()
-    loops.sigmoid_all(i)
-    loops.tanh_all(j)
-    loops.sigmoid_all(f)
-    loops.sigmoid_all(o)
+    loops.lstm_cell(i, j, f, o, c[t, first:live].ravel(), new_c, new_h)
     for n in range(first, last):
         if t >= ends[n]:
             loops.keep_cell(gates, t, n)
-    loops.new_cell(i, j, f, c[t, first:live].ravel(), new_c)
-    loops.tanh_of(new_c, new_h)
-    loops.times(o, new_h)
-    for n in range(first, last):
-        if t >= ends[n]:
             loops.copy(h[t, n], h[t + 1, n])
             loops.copy(c[t, n], c[t + 1, n])
 
@@ -168,8 +163,11 @@ def lstm_forward(
         for t in range(steps):
             live = loops.running(ends, t, first, last)  # the rows behind have all ended
             z = space[: live - first]
+            still = t == 0 and loops.nothing(h[0, first:live])
+            if still:
+                loops.fill(z.ravel(), z.dtype.type(0))
             for g in range(4):
-                if g % together == 0:
+                if g % together == 0 and not still:
                     tile.product(h[t, first:live], gate_panels[g // together], z)
                 loops.add_inputs(
                     x_gates, which[t, first:live], bias, g * hidden, z, g % together * hidden,
@@ -181,7 +179,7 @@ def lstm_forward(
 @kernel(twin=lstm_backward_twin, outputs=("dh", "dc", "d_gates", "flow"), fastmath=FASTMATH)
 def lstm_backward(
     gates: Any, c: Any, ends: Any, w_h: Any, d_out: Any, dh: Any, dc: Any, d_gates: Any,
-    flow: Any, start: int, stop: int,
+    flow: Any, wanted: bool, start: int, stop: int,
 ) -> None:  # fmt: skip
     hidden = w_h.shape[0]
     steps = gates.shape[0]
@@ -198,6 +196,8 @@ def lstm_backward(
             dz = d_gates[t, first:live]
             through_cell(gates, c, d_out, dh, dc, flow, t, first, live, last, dz, tanh_of_c)
             d_gates[t, live:last] = 0
+            if t == 0 and not wanted:
+                continue
             tile.product(dz, turned, back)
             for n in range(rows):
                 if t < ends[first + n]:

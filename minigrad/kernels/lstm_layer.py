@@ -45,12 +45,13 @@ def lstm_layer_forward_twin(
 def lstm_layer_backward_twin(
     x: np.ndarray, h: np.ndarray, c: np.ndarray, gates: np.ndarray, ends: np.ndarray,
     w_x: np.ndarray, w_h: np.ndarray, d_out: np.ndarray, dh: np.ndarray, dc: np.ndarray,
-    dx: np.ndarray, dw: np.ndarray, db: np.ndarray, flow: np.ndarray, start: int, stop: int,
+    dx: np.ndarray, dw: np.ndarray, db: np.ndarray, flow: np.ndarray, wanted: bool, start: int,
+    stop: int,
 ) -> None:  # fmt: skip
     """Back-propagation through time for parts start to stop of the batch.
 
-    x: (T, N, D), w_x: (D, 4H); h, c, gates, ends, w_h, d_out, dh, dc and flow as in
-    lstm_backward.
+    x: (T, N, D), w_x: (D, 4H); h, c, gates, ends, w_h, d_out, dh, dc, flow and wanted as
+    in lstm_backward.
     dx: (T, N, D), written; or of no entries if nobody wants it.
     dw: (P, D + H, 4H), db: (P, 4H), written: for each of P parts of the batch, its share.
     """
@@ -61,7 +62,7 @@ def lstm_layer_backward_twin(
         rows = slice(first, last)
         d_gates = np.zeros((steps, batch, wide), x.dtype)
         lstm_backward_twin(
-            gates, c, ends, w_h, d_out, dh, dc, d_gates, flow, first, last
+            gates, c, ends, w_h, d_out, dh, dc, d_gates, flow, wanted, first, last
         )
         dz = d_gates[:, rows].reshape(-1, wide)
         if dx.size:
@@ -129,13 +130,15 @@ def lstm_layer_forward(
             live = loops.running(ends, t, first, last)  # the rows behind have all ended
             rows = live - first
             _beside(x[t, first:live], h[t, first:live], beside[:rows])
+            still = t == 0 and loops.nothing(h[0, first:live])
+            deep = x.shape[2] if still else depth
             for g in range(4 if whole else 0):
                 tile.product_onto(
-                    beside[:rows], weights[g * per : (g + 1) * per], gates[t, g, first:live],
+                    beside[:rows], weights[g * per : (g + 1) * per], deep, gates[t, g, first:live],
                     shift[g * hidden :], 0,
                 )  # fmt: skip
             if not whole:
-                tile.product_onto(beside[:rows], weights, z[:rows], shift, 0)
+                tile.product_onto(beside[:rows], weights, deep, z[:rows], shift, 0)
                 for g in range(4):
                     panels.copy_rows(
                         tile.flat(z), g * hidden, count * step, tile.flat(gates[t, g]),
@@ -146,12 +149,13 @@ def lstm_layer_forward(
 
 @inner()
 def _add_share(
-    beside: Any, dz: Any, places: Any, w_x: Any, packed: Any, space: Any, dx: Any, sums: Any,
-    db: Any,
+    beside: Any, count: int, dz: Any, places: Any, w_x: Any, packed: Any, space: Any, dx: Any,
+    sums: Any, db: Any,
 ) -> None:  # fmt: skip
     """What some rows of dL/dz give to dx, to sums (D + H, at least 4H) and to db (4H,).
 
-    beside: (n, D + H), [x, h] of the rows; dz: (n, 4H); places: (n,), the rows of dx (T * N, D).
+    beside: (n, D + H), [x, h] of the rows; count: how many of its columns are not just zeros.
+    dz: (n, 4H); places: (n,), the rows of dx (T * N, D).
     w_x: panels of its transpose; packed and space: to write into.
     """
     rows, wide = dz.shape
@@ -168,7 +172,7 @@ def _add_share(
     zero, one, onto = np.intp(0), np.intp(1), np.bool_(True)
     tile.over_panels(
         tile.flat(beside), zero, packed, zero, rows * step, across // step, tile.flat(sums), zero,
-        one, depth, step, across, rows, depth, onto, tile.flat(sums), zero, across,
+        one, depth, step, across, rows, count, onto, tile.flat(sums), zero, across,
     )  # fmt: skip
 
 
@@ -178,7 +182,7 @@ def _add_share(
 )  # fmt: skip
 def lstm_layer_backward(
     x: Any, h: Any, c: Any, gates: Any, ends: Any, w_x: Any, w_h: Any, d_out: Any, dh: Any,
-    dc: Any, dx: Any, dw: Any, db: Any, flow: Any, start: int, stop: int,
+    dc: Any, dx: Any, dw: Any, db: Any, flow: Any, wanted: bool, start: int, stop: int,
 ) -> None:  # fmt: skip
     steps, batch, depth = x.shape
     hidden, wide = w_h.shape
@@ -201,14 +205,15 @@ def lstm_layer_backward(
         first, last = part * batch // len(dw), (part + 1) * batch // len(dw)
         sums[:] = 0
         db[part] = 0
-        filled = 0
+        filled, count = 0, depth + hidden
         for t in range(steps - 1, -1, -1):
             live = loops.running(ends, t, first, last)
             rows = live - first
-            if filled + rows > room:
+            still = t == 0 and loops.nothing(h[0, first:live])
+            if filled and (still or filled + rows > room):
                 _add_share(
-                    beside[:filled], dz[:filled], places, turned_x, packed, space, dx_rows,
-                    sums, db[part],
+                    beside[:filled], depth + hidden, dz[:filled], places, turned_x, packed, space,
+                    dx_rows, sums, db[part],
                 )  # fmt: skip
                 filled = 0
             now = slice(filled, filled + rows)
@@ -220,13 +225,16 @@ def lstm_layer_backward(
             _beside(x[t, first:live], h[t, first:live], beside[now])
             for n in range(live, last if dx.size else live):
                 dx[t, n] = 0
+            filled += rows
+            count = depth if still else depth + hidden
+            if t == 0 and not wanted:
+                continue
             tile.product(dz[now], turned_h, back[:rows])
             for n in range(rows):
                 if t < ends[first + n]:
                     loops.copy(back[n], dh[first + n])
-            filled += rows
         _add_share(
-            beside[:filled], dz[:filled], places, turned_x, packed, space, dx_rows, sums,
+            beside[:filled], count, dz[:filled], places, turned_x, packed, space, dx_rows, sums,
             db[part],
         )  # fmt: skip
         for k in range(depth + hidden):

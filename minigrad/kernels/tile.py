@@ -163,26 +163,30 @@ def product(a: Any, panels: Any, c: Any) -> None:
     a: (M, K) C-contiguous; panels: (P, K, width); c: (M, P * width) C-contiguous.
     """
     _product(
-        flat(a), a.shape[0], flat(panels), panels.shape[0], panels.shape[1], flat(c),
+        flat(a), a.shape[0], a.shape[1], flat(panels), panels.shape[0], a.shape[1], flat(c),
         np.bool_(False), flat(c), np.intp(0),
     )  # fmt: skip
 
 
 @inner(inline="always")
-def product_onto(a: Any, panels: Any, c: Any, d: Any, d_row: int) -> None:
-    """c = a @ b + d, whose rows are ``d_row`` numbers apart: 0 for one row that all share."""
+def product_onto(a: Any, panels: Any, depth: int, c: Any, d: Any, d_row: int) -> None:
+    """c = a @ b + d, of the first ``depth`` columns of a and rows of b.
+
+    Arrays as for :func:`product`; rows of d are ``d_row`` apart: 0 for one row that all share.
+    """
     _product(
-        flat(a), a.shape[0], flat(panels), panels.shape[0], panels.shape[1], flat(c),
+        flat(a), a.shape[0], a.shape[1], flat(panels), panels.shape[0], np.intp(depth), flat(c),
         np.bool_(True), flat(d), np.intp(d_row),
     )  # fmt: skip
 
 
 @inner()
 def _product(
-    a: Any, rows: int, panels: Any, count: int, depth: int, c: Any, onto: bool, d: Any, d_row: int
-) -> None:
+    a: Any, rows: int, a_row: int, panels: Any, count: int, depth: int, c: Any, onto: bool, d: Any,
+    d_row: int,
+) -> None:  # fmt: skip
     step, zero, one = np.intp(width(c.dtype)), np.intp(0), np.intp(1)
     over_panels(
-        a, zero, panels, zero, depth * step, count, c, zero, depth, one, step, count * step, depth,
+        a, zero, panels, zero, a_row * step, count, c, zero, a_row, one, step, count * step, depth,
         rows, onto, d, zero, d_row,
     )  # fmt: skip

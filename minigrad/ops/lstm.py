@@ -49,7 +49,7 @@ def _beginning(h: Any, c: Any, bias: Any, forget_bias: float, steps: int) -> tup
 @first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
 def lstm(
     x_gates: Any, h: Any, c: Any, w_h: Any, bias: Any, ids: Any = None, lengths: Any = None,
-    forget_bias: float = 0.0, flow: Any = None, show_gates: Any = None,
+    forget_bias: float = 0.0, wants_dh: bool = True, flow: Any = None, show_gates: Any = None,
 ) -> Any:  # fmt: skip
     """LSTM over T steps from inputs that are already multiplied by their weights.
 
@@ -59,6 +59,8 @@ def lstm(
     lengths: (N,) int64 in [0, T], or None: past the end of a sequence its outputs are zero and
     its state is copied through.
     forget_bias: added to the f block.
+    wants_dh: whether somebody will ask for the gradients of h and c; else None is returned for
+    them.
     flow: called in the backward pass with the norms of the total dL/dh_t and dL/dc_t, an
     array (2, T); show_gates: called here with the gates i, j, f, o (T, 4, N, H) and c_t
     (T, N, H).  Both for :mod:`minigrad.watch`.
@@ -91,11 +93,13 @@ def lstm(
         norms = np.empty((2, steps, batch) if flow is not None else (2, 0, 0), dtype)
         kernels.run_rows(
             kernels.lstm_backward, batch, worth,
-            gates, states_c, stops, w_h, d_out, d_h, d_c, d_gates, norms,
+            gates, states_c, stops, w_h, d_out, d_h, d_c, d_gates, norms, wants_dh,
         )  # fmt: skip
         if flow is not None:
             report(flow, norms, lengths)
         flat = d_gates.reshape(steps * batch, 4 * hidden)
+        if not wants_dh:
+            d_h = d_c = None
         d_w = dot(states_h[:-1].reshape(steps * batch, hidden).T, flat)
         if ids is None:
             return d_gates, d_h, d_c, d_w, total(flat)
@@ -111,7 +115,8 @@ def lstm(
 @first_order_only("Use nn.LSTMCell in a loop over time, which is made of simple ops.")
 def lstm_layer(
     x: Any, h: Any, c: Any, w_x: Any, w_h: Any, bias: Any, lengths: Any = None,
-    forget_bias: float = 0.0, wants_dx: bool = True, flow: Any = None, show_gates: Any = None,
+    forget_bias: float = 0.0, wants_dh: bool = True, wants_dx: bool = True, flow: Any = None,
+    show_gates: Any = None,
 ) -> Any:  # fmt: skip
     """LSTM over T steps with the weights of its inputs: ``lstm(x @ w_x, h, c, w_h, bias)``.
 
@@ -147,10 +152,12 @@ def lstm_layer(
         kernels.run_rows(
             kernels.lstm_layer_backward, parts, grain(work) * parts // max(batch, 1) + 1,
             x, states_h, states_c, gates, stops, w_x, w_h, d_out, d_h, d_c,
-            dx, dw, db, norms,
+            dx, dw, db, norms, wants_dh,
         )  # fmt: skip
         if flow is not None:
             report(flow, norms, lengths)
+        if not wants_dh:
+            d_h = d_c = None
         whole = summed(dw, 0)
         return (
             dx if wants_dx else None, d_h, d_c, whole[:depth], whole[depth:], summed(db, 0)

@@ -44,6 +44,9 @@ def _lstm_forward(rng, dtype):
         which = np.arange(t * n).reshape(t, n)
         for ends in (np.full(n, t), _ends(rng, t, n)):
             yield x.reshape(t * n, 4 * h), which, ends, *others, 0, n
+        bias, w_h, before, *others = others
+        before[0] = 0  # the first state
+        yield x.reshape(t * n, 4 * h), which, ends, bias, w_h, before, *others, 0, n
     table, *others = _lstm_arrays(rng, dtype, 2, 12, 5)  # rows by id, and a range of the batch
     yield table[0, :3].copy(), rng.integers(0, 3, (2, 12)), _ends(rng, 2, 12), *others, 3, 10
 
@@ -60,9 +63,9 @@ def _lstm_backward(rng, dtype):
             gates.swapaxes(1, 2)[over] = np.array([0, 0, 1, 0])[:, None]
             d_out = d_out[1:].copy()
             d_out[over] = 0
-            yield gates, c, ends, w_h, d_out, dh, dc, d_gates, flow, 0, n
+            yield gates, c, ends, w_h, d_out, dh, dc, d_gates, flow, watched, 0, n
         nothing = np.empty((0, 0, 0), dtype)  # from above
-        yield gates, c, ends, w_h, nothing, dh, dc, d_gates, flow, 0, n
+        yield gates, c, ends, w_h, nothing, dh, dc, d_gates, flow, True, 0, n
 
 
 # T, N, D, H, parts of the batch
@@ -80,6 +83,10 @@ def _lstm_layer_forward(rng, dtype):
         for ends in (np.full(n, t), _ends(rng, t, n)):
             yield x, ends, bias, w_x, w_h, *others, 0, n
         yield x, ends, bias, w_x, w_h, *others, n // 3, n - n // 3
+        before, *others = others
+        before = before.copy()
+        before[0] = 0
+        yield x, ends, bias, w_x, w_h, before, *others, 0, n
 
 
 def _lstm_layer_backward(rng, dtype):
@@ -100,10 +107,13 @@ def _lstm_layer_backward(rng, dtype):
             dx = np.full((t, n, d) if watched else (0, 0, d), 7, dtype)
             dw, db = np.full((parts, d + h, 4 * h), 7, dtype), np.full((parts, 4 * h), 7, dtype)
             given = x, hs, c, gates, ends, w_x, w_h, d_out, dh, dc, dx, dw, db, flow
-            yield *given, 0, parts
-            yield *given, parts // 2, parts
+            yield *given, True, 0, parts
+            yield *given, False, parts // 2, parts
         nothing = np.empty((0, 0, 0), dtype)  # from above
-        yield *given[:7], nothing, *given[8:], 0, parts
+        yield *given[:7], nothing, *given[8:], True, 0, parts
+        hs = hs.copy()
+        hs[0, : n // 2 + 1] = 0  # of some parts: nothing comes from before
+        yield x, hs, *given[2:], False, 0, parts
 
 
 # T, N, H, P, peepholes, projection, bound of the cell

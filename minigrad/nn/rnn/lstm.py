@@ -208,6 +208,8 @@ class LSTM(_LSTM, Layer):
         others = {
             "lengths": lengths, "forget_bias": self.forget_bias, **self._watchers(lengths)
         }  # fmt: skip
+        if self._plain:
+            others["wants_dh"] = any(getattr(part, "requires_grad", False) for part in state)
         if not ids and not self.multiplies_first:
             outputs, h, c = apply(
                 ops.lstm_layer, x, *state, self.w_x, self.w_h, self.bias,
