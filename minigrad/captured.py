@@ -157,7 +157,8 @@ def capture(
     step, and its report is in ``clip_report`` of what is returned here.
 
     Everything that changes from call to call must be an argument, a parameter, or drawn
-    inside an op (as nn.Dropout does): a replay does not run the function.  Without
+    inside an op (as nn.Dropout does): a replay does not run the function.  Lengths and ids are
+    arguments like others; what layers and nn.seq2seq make of them is made anew.  Without
     ``backward`` losses are returned and walked back outside, as always.
     Recorders of :mod:`minigrad.watch` see everything: while one listens, nothing is replayed.
     Second derivatives need the function itself.
