@@ -64,18 +64,17 @@ def minigrad_step(weights: Weights, captured: bool = False) -> Any:
     model = nn.ModuleList([reader, dense_out])
     optimizer = optim.Adam(model.parameters(), lr=RATE)
 
-    def loss_of(rows: np.ndarray, labels: np.ndarray) -> Any:
-        _, (h, _) = reader(rows)
+    def loss_of(images: np.ndarray, labels: np.ndarray) -> Any:
+        _, (h, _) = reader(images.swapaxes(0, 1))  # rows of pixels are time steps
         return mg.cross_entropy(dense_out(h), labels)
 
     train = mg.capture(loss_of, optimizer=optimizer)
 
     def step(images: np.ndarray, labels: np.ndarray) -> float:
-        rows = np.ascontiguousarray(images.swapaxes(0, 1))
         if captured:
-            return train(rows, labels).item()
+            return train(images, labels).item()
         optimizer.zero_grad()
-        loss = loss_of(rows, labels)
+        loss = loss_of(images, labels)
         loss.backward()
         optimizer.step()
         return loss.item()

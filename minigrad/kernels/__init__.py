@@ -15,8 +15,8 @@ import importlib
 from typing import Any
 
 from . import memory
-from .registry import Kernel, mode, record_calls, registry, use
-from .threads import FLAT_GRAIN, get_num_threads, run_rows, set_num_threads
+from .registry import FLAT_GRAIN, Kernel, mode, record_calls, registry, use
+from .threads import get_num_threads, run_rows, set_num_threads
 
 # Module -> its kernels.  A module is imported when one of them is first asked for: Numba's
 # decorators take their time, and no program needs them all.

@@ -61,16 +61,17 @@ def _pass_over(
     if not first:
         d, d_start, d_row = c, out_start, columns
     tile.over_panels(
-        a, a_start, source, source_start, source_next, count, c, out_start, a_row, a_column,
+        a, a_start, source, source_start, source_next, count * step, c, out_start, a_row, a_column,
         source_row, columns, depth, rows, onto, d, d_start, d_row,
     )  # fmt: skip
     if begin + count * step < end:  # the ragged last panel is always packed
         out_start, d, d_start, d_row = last_row * step, last_shift, 0, 0
         if not first:
             d, d_start, d_row = last, out_start, step
+        place = 0 if few else count * apart
         tile.over_panels(
-            a, a_start, packed, count * apart, apart, 1, last, out_start, a_row, a_column, step,
-            step, depth, rows, onto, d, d_start, d_row,
+            a, a_start, packed, place, apart, end - begin - count * step, last, out_start, a_row,
+            a_column, step, step, depth, rows, onto, d, d_start, d_row,
         )  # fmt: skip
 
 
@@ -95,22 +96,24 @@ def matmul(
     far = columns * c.itemsize >= 4096
     few = not b_turned and c.shape[0] < (_FEW_FAR if far else _FEW)
     apart = deep * step
-    count = min(_PACKED // (apart * c.itemsize + 1), (right - left + step - 1) // step)
-    packed = panels.room(max(count, 1) * apart, c)
+    count = (right - left + step - 1) // step
+    if not few:
+        count = min(_PACKED // (apart * c.itemsize + 1), count)
+    packed = panels.room(apart if few else max(count, 1) * apart, c)
     ragged = columns % step if left < right == columns else 0
     last = np.empty((rows, step if ragged else 0), c.dtype)
     shift, last_shift = tile.flat(bias), np.zeros(step, c.dtype)
     for j in range(ragged if bias.size else 0):
         last_shift[j] = bias[columns - ragged + j]
     side = np.empty((deep if a_turned else 0, _TOGETHER), c.dtype)
-    for k in range(0, depth, max(deep, 1)):
-        chunk = min(deep, depth - k)
-        for begin in range(left, right, max(count, 1) * step):
-            end = min(begin + max(count, 1) * step, right)
-            alone = (end - begin) // step if few else 0  # panels that stay in b
+    for begin in range(left, right, max(count, 1) * step):
+        end = min(begin + max(count, 1) * step, right)
+        alone = (end - begin) // step if few else 0  # panels that stay in b
+        for k in range(0, depth, max(deep, 1)):
+            chunk = min(deep, depth - k)
             panels.pack_panels(
                 b, b_turned, k, chunk, begin + alone * step, end - begin - alone * step, packed,
-                alone * apart, apart,
+                np.intp(0), apart,
             )  # fmt: skip
             for i in range(0, rows, _TOGETHER):
                 several = min(_TOGETHER, rows - i)

@@ -112,11 +112,11 @@ def lstm_greedy(
                 part, place = g // together, g % together * hidden
                 if layer == 0:
                     if place == 0:
-                        tile.product(h[0, start:stop], first[part], z)
+                        tile.product(h[0, start:stop], first[part], together * hidden, z)
                     loops.add_inputs(table, said, bias[0], g * hidden, z, place, gates[g])
                 else:
                     if place == 0:
-                        tile.product(both, above[layer - 1, part], z)
+                        tile.product(both, above[layer - 1, part], together * hidden, z)
                     _add_bias(z, place, bias[layer], g * hidden, gates[g])
             i, j, f, o = gates[0].ravel(), gates[1].ravel(), gates[2].ravel(), gates[3].ravel()
             loops.lstm_cell(
@@ -126,7 +126,7 @@ def lstm_greedy(
                 if running[n]:
                     loops.copy(new_h[n], h[layer, start + n])
                     loops.copy(new_c[n], c[layer, start + n])
-        tile.product(h[layers - 1, start:stop], last, z_head)
+        tile.product(h[layers - 1, start:stop], last, head.shape[1], z_head)
         for n in range(rows):
             if running[n]:
                 out = logits[start + n, t]

@@ -137,22 +137,22 @@ def gru_forward(
     for t in range(which.shape[0]):
         before, inputs = h[t, start:stop], which[t, start:stop]
         r, u, c = gates[t, 0, start:stop], gates[t, 1, start:stop], gates[t, 2, start:stop]
-        tile.product(before, packed[0], z)
+        tile.product(before, packed[0], hidden, z)
         loops.add_inputs(x_gates, inputs, bias, 0, z, 0, r)
-        tile.product(before, packed[1], z)
+        tile.product(before, packed[1], hidden, z)
         loops.add_inputs(x_gates, inputs, bias, hidden, z, 0, u)
         loops.sigmoid_all(r.ravel())
         loops.sigmoid_all(u.ravel())
         if bias_h.size:
             q = gates[t, 3, start:stop]
-            tile.product(before, packed[2], z)
+            tile.product(before, packed[2], hidden, z)
             for n in range(rows):
                 _sum_of(z[n], bias_h, q[n])
             _product_of(r.ravel(), q.ravel(), reset.ravel())
             loops.add_inputs(x_gates, inputs, bias, 2 * hidden, reset, 0, c)
         else:
             _product_of(r.ravel(), before.ravel(), reset.ravel())
-            tile.product(reset, packed[2], z)
+            tile.product(reset, packed[2], hidden, z)
             loops.add_inputs(x_gates, inputs, bias, 2 * hidden, z, 0, c)
         loops.tanh_all(c.ravel())
         for n in range(start, stop):
@@ -213,11 +213,11 @@ def gru_backward(
         if gates.shape[1] == 4:
             _reset_gradient(dz_c, gates[t, 3, start:stop].ravel(), r, dz_r)
             _product_of(dz_c, r, side_all)
-            tile.product(side, turned[2], back)
+            tile.product(side, turned[2], hidden, back)
             for n in range(rows):
                 loops.copy(back[n], side[n])
         else:
-            tile.product(dz[2], turned[2], back)  # gradient of r * h
+            tile.product(dz[2], turned[2], hidden, back)  # gradient of r * h
             for n in range(rows):
                 loops.copy(back[n], side[n])
             _reset_gradient(side_all, before, r, dz_r)
@@ -225,7 +225,7 @@ def gru_backward(
         loops.times(u, dh_all)
         loops.add(side_all, dh_all)
         for g in range(2):
-            tile.product(dz[g], turned[g], back)
+            tile.product(dz[g], turned[g], hidden, back)
             for n in range(rows):
                 loops.add(back[n, :hidden], dh[start + n])
         for n in range(rows):  # from blocks to rows, as the products want them

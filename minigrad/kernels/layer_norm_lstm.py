@@ -188,7 +188,7 @@ def layer_norm_lstm_forward(
     for t in range(which.shape[0]):
         for g in range(4):
             here = normal[t, g, start:stop]
-            tile.product(h[t, start:stop], gate_panels[g], z)
+            tile.product(h[t, start:stop], gate_panels[g], hidden, z)
             loops.add_inputs(x_gates, which[t, start:stop], no_bias, g * hidden, z, 0, here)
             _normalise(here, epsilon, factor[t, g, start:stop])
             _scale_and_shift(here, gamma[g], beta[g], gates[g])
@@ -272,7 +272,7 @@ def layer_norm_lstm_backward(
             _add_product(dc[row], normal[t, 4, row], d_gamma[4, row])
             loops.add(dc[row], d_beta[4, row])
             loops.copy(d_raw[n], dc[row])
-        tile.product(d_gates[t, start:stop], turned, back)
+        tile.product(d_gates[t, start:stop], turned, hidden, back)
         for n in range(rows):
             if t < ends[start + n]:
                 loops.copy(back[n], dh[start + n])

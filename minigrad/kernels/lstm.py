@@ -168,7 +168,7 @@ def lstm_forward(
                 loops.fill(z.ravel(), z.dtype.type(0))
             for g in range(4):
                 if g % together == 0 and not still:
-                    tile.product(h[t, first:live], gate_panels[g // together], z)
+                    tile.product(h[t, first:live], gate_panels[g // together], together * hidden, z)
                 loops.add_inputs(
                     x_gates, which[t, first:live], bias, g * hidden, z, g % together * hidden,
                     gates[t, g, first:live],
@@ -198,7 +198,7 @@ def lstm_backward(
             d_gates[t, live:last] = 0
             if t == 0 and not wanted:
                 continue
-            tile.product(dz, turned, back)
+            tile.product(dz, turned, hidden, back)
             for n in range(rows):
                 if t < ends[first + n]:
                     loops.copy(back[n], dh[first + n])

@@ -29,13 +29,14 @@ _TOGETHER = 64  # rows of dL/dz_t that are worth passing over the sums
 
 
 def lstm_layer_forward_twin(
-    x: np.ndarray, ends: np.ndarray, bias: np.ndarray, w_x: np.ndarray, w_h: np.ndarray,
-    h: np.ndarray, c: np.ndarray, gates: np.ndarray, start: int, stop: int,
+    x: np.ndarray, swapped: bool, ends: np.ndarray, bias: np.ndarray, w_x: np.ndarray,
+    w_h: np.ndarray, h: np.ndarray, c: np.ndarray, gates: np.ndarray, start: int, stop: int,
 ) -> None:  # fmt: skip
     """States and gates for batch rows start to stop.
 
-    x: (T, N, D); w_x: (D, 4H); the others as in lstm_forward.
+    x: (T, N, D), or (N, T, D) if ``swapped``; w_x: (D, 4H); the others as in lstm_forward.
     """
+    x = x.swapaxes(0, 1) if swapped else x
     steps, batch, depth = x.shape
     which = np.arange(steps * batch).reshape(steps, batch)
     x_gates = x.reshape(-1, depth) @ w_x
@@ -43,18 +44,19 @@ def lstm_layer_forward_twin(
 
 
 def lstm_layer_backward_twin(
-    x: np.ndarray, h: np.ndarray, c: np.ndarray, gates: np.ndarray, ends: np.ndarray,
-    w_x: np.ndarray, w_h: np.ndarray, d_out: np.ndarray, dh: np.ndarray, dc: np.ndarray,
-    dx: np.ndarray, dw: np.ndarray, db: np.ndarray, flow: np.ndarray, wanted: bool, start: int,
-    stop: int,
+    x: np.ndarray, swapped: bool, h: np.ndarray, c: np.ndarray, gates: np.ndarray,
+    ends: np.ndarray, w_x: np.ndarray, w_h: np.ndarray, d_out: np.ndarray, dh: np.ndarray,
+    dc: np.ndarray, dx: np.ndarray, dw: np.ndarray, db: np.ndarray, flow: np.ndarray,
+    wanted: bool, start: int, stop: int,
 ) -> None:  # fmt: skip
     """Back-propagation through time for parts start to stop of the batch.
 
-    x: (T, N, D), w_x: (D, 4H); h, c, gates, ends, w_h, d_out, dh, dc, flow and wanted as
-    in lstm_backward.
+    x: (T, N, D), or (N, T, D) if ``swapped``; w_x: (D, 4H); h, c, gates, ends, w_h, d_out,
+    dh, dc, flow and wanted as in lstm_backward.
     dx: (T, N, D), written; or of no entries if nobody wants it.
     dw: (P, D + H, 4H), db: (P, 4H), written: for each of P parts of the batch, its share.
     """
+    x = x.swapaxes(0, 1) if swapped else x
     steps, batch, depth = x.shape
     wide = w_h.shape[1]
     for part in range(start, stop):
@@ -73,12 +75,12 @@ def lstm_layer_backward_twin(
 
 
 def _largest(
-    x: np.ndarray, h: np.ndarray, c: np.ndarray, gates: np.ndarray, ends: np.ndarray,
-    w_x: np.ndarray, w_h: np.ndarray, d_out: np.ndarray, dh: np.ndarray, dc: np.ndarray,
-    dx: np.ndarray, dw: np.ndarray, *rest: Any,
+    x: np.ndarray, swapped: bool, h: np.ndarray, c: np.ndarray, gates: np.ndarray,
+    ends: np.ndarray, w_x: np.ndarray, w_h: np.ndarray, d_out: np.ndarray, dh: np.ndarray,
+    dc: np.ndarray, dx: np.ndarray, dw: np.ndarray, *rest: Any,
 ) -> np.ndarray:  # fmt: skip
     """How large a sum of magnitudes can be: as many terms as a part has rows, in all steps."""
-    steps, batch, _ = x.shape
+    steps, _, batch, _ = gates.shape
     gradient = max(np.abs(array).max(initial=0) for array in (d_out, dh, dc))
     factor = max(np.abs(array).max(initial=1) for array in (x, h))
     return np.array(steps * (batch // len(dw) + 1) * gradient * factor)
@@ -88,12 +90,19 @@ def _largest(
 
 
 @inner()
-def _beside(x: Any, h: Any, out: Any) -> None:
-    """out (n, D + H) = rows of x (n, D) and of h (n, H) side by side."""
-    (rows, depth), hidden = x.shape, h.shape[1]
+def _beside(x: Any, swapped: bool, h: Any, t: int, first: int, out: Any) -> None:
+    """out (n, D + H) = [x, h] at step t of n rows of the batch from ``first`` on.
+
+    x: (T, N, D), or (N, T, D) if ``swapped``; h: (T + 1, N, H).
+    """
+    depth, hidden, rows = x.shape[2], h.shape[2], out.shape[0]
+    begin, apart = (t * x.shape[1] + first) * depth, depth
+    if swapped:
+        begin, apart = (first * x.shape[1] + t) * depth, x.shape[1] * depth
     zero, flat, across = np.intp(0), tile.flat(out), depth + hidden
-    panels.copy_rows(tile.flat(x), zero, depth, flat, zero, across, rows, depth)
-    panels.copy_rows(tile.flat(h), zero, hidden, flat, depth, across, rows, hidden)
+    panels.copy_rows(tile.flat(x), begin, apart, flat, zero, across, rows, depth)
+    begin = (t * h.shape[1] + first) * hidden
+    panels.copy_rows(tile.flat(h), begin, hidden, flat, depth, across, rows, hidden)
 
 
 @inner()
@@ -111,10 +120,10 @@ def _pack(w_x: Any, w_h: Any) -> Any:
 
 @kernel(twin=lstm_layer_forward_twin, outputs=("h", "c", "gates"), fastmath=FASTMATH)
 def lstm_layer_forward(
-    x: Any, ends: Any, bias: Any, w_x: Any, w_h: Any, h: Any, c: Any, gates: Any, start: int,
-    stop: int,
+    x: Any, swapped: bool, ends: Any, bias: Any, w_x: Any, w_h: Any, h: Any, c: Any, gates: Any,
+    start: int, stop: int,
 ) -> None:  # fmt: skip
-    steps, hidden = x.shape[0], w_h.shape[0]
+    steps, hidden = gates.shape[0], w_h.shape[0]
     weights = _pack(w_x, w_h)
     count, depth, step = weights.shape
     shift = np.zeros(count * step, bias.dtype)
@@ -129,16 +138,16 @@ def lstm_layer_forward(
         for t in range(steps):
             live = loops.running(ends, t, first, last)  # the rows behind have all ended
             rows = live - first
-            _beside(x[t, first:live], h[t, first:live], beside[:rows])
+            _beside(x, swapped, h, t, first, beside[:rows])
             still = t == 0 and loops.nothing(h[0, first:live])
             deep = x.shape[2] if still else depth
             for g in range(4 if whole else 0):
                 tile.product_onto(
-                    beside[:rows], weights[g * per : (g + 1) * per], deep, gates[t, g, first:live],
-                    shift[g * hidden :], 0,
+                    beside[:rows], weights[g * per : (g + 1) * per], hidden, deep,
+                    gates[t, g, first:live], shift[g * hidden :], 0,
                 )  # fmt: skip
             if not whole:
-                tile.product_onto(beside[:rows], weights, deep, z[:rows], shift, 0)
+                tile.product_onto(beside[:rows], weights, 4 * hidden, deep, z[:rows], shift, 0)
                 for g in range(4):
                     panels.copy_rows(
                         tile.flat(z), g * hidden, count * step, tile.flat(gates[t, g]),
@@ -161,7 +170,7 @@ def _add_share(
     rows, wide = dz.shape
     depth = beside.shape[1]
     if dx.size:
-        tile.product(dz, w_x, space[:rows])
+        tile.product(dz, w_x, dx.shape[1], space[:rows])
         for n in range(rows):
             loops.copy(space[n], dx[places[n]])
     for n in range(rows):
@@ -171,7 +180,7 @@ def _add_share(
     panels.pack_panels(dz, False, 0, rows, 0, wide, packed, 0, rows * step)
     zero, one, onto = np.intp(0), np.intp(1), np.bool_(True)
     tile.over_panels(
-        tile.flat(beside), zero, packed, zero, rows * step, across // step, tile.flat(sums), zero,
+        tile.flat(beside), zero, packed, zero, rows * step, wide, tile.flat(sums), zero,
         one, depth, step, across, rows, count, onto, tile.flat(sums), zero, across,
     )  # fmt: skip
 
@@ -181,10 +190,10 @@ def _add_share(
     fastmath=FASTMATH, magnitude=_largest, pieces=4,
 )  # fmt: skip
 def lstm_layer_backward(
-    x: Any, h: Any, c: Any, gates: Any, ends: Any, w_x: Any, w_h: Any, d_out: Any, dh: Any,
-    dc: Any, dx: Any, dw: Any, db: Any, flow: Any, wanted: bool, start: int, stop: int,
+    x: Any, swapped: bool, h: Any, c: Any, gates: Any, ends: Any, w_x: Any, w_h: Any, d_out: Any,
+    dh: Any, dc: Any, dx: Any, dw: Any, db: Any, flow: Any, wanted: bool, start: int, stop: int,
 ) -> None:  # fmt: skip
-    steps, batch, depth = x.shape
+    steps, batch, depth = gates.shape[0], gates.shape[2], x.shape[2]
     hidden, wide = w_h.shape
     dx_rows = dx.reshape(dx.shape[0] * dx.shape[1], depth)
     turned_h = panels.pack(w_h, True, 0, wide, 0, hidden)
@@ -222,14 +231,14 @@ def lstm_layer_backward(
             )
             for n in range(rows):
                 places[filled + n] = t * batch + first + n
-            _beside(x[t, first:live], h[t, first:live], beside[now])
+            _beside(x, swapped, h, t, first, beside[now])
             for n in range(live, last if dx.size else live):
                 dx[t, n] = 0
             filled += rows
             count = depth if still else depth + hidden
             if t == 0 and not wanted:
                 continue
-            tile.product(dz[now], turned_h, back[:rows])
+            tile.product(dz[now], turned_h, hidden, back[:rows])
             for n in range(rows):
                 if t < ends[first + n]:
                     loops.copy(back[n], dh[first + n])

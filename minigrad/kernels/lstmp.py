@@ -135,7 +135,7 @@ def lstmp_forward(
     m = np.empty((rows, hidden), w_h.dtype)
     for t in range(which.shape[0]):
         for g in range(4):
-            tile.product(h[t, start:stop], gate_panels[g], z)
+            tile.product(h[t, start:stop], gate_panels[g], hidden, z)
             loops.add_inputs(
                 x_gates, which[t, start:stop], bias, g * hidden, z, 0, gates[t, g, start:stop]
             )
@@ -159,7 +159,7 @@ def lstmp_forward(
         loops.tanh_of(new_c, m.ravel())
         loops.times(o, m.ravel())
         if w_p.size:
-            tile.product(m, down, projected)
+            tile.product(m, down, w_p.shape[1], projected)
         for n in range(rows):
             if t >= ends[start + n]:
                 loops.keep_cell(gates, t, start + n)
@@ -202,7 +202,7 @@ def lstmp_backward(
             loops.copy(tanh_c, m[t, start:stop].ravel())
             loops.times(o, m[t, start:stop].ravel())
             loops.copy(dh_all, d_h[t, start:stop].ravel())
-            tile.product(dh[start:stop], up, unprojected)
+            tile.product(dh[start:stop], up, w_p.shape[0], unprojected)
             for n in range(rows):
                 loops.copy(unprojected[n], dm[n])
         else:
@@ -230,7 +230,7 @@ def lstmp_backward(
         for n in range(rows):  # from blocks to rows, as the products want them
             for g in range(4):
                 loops.copy(dz[g, n], d_gates[t, start + n, g * hidden : (g + 1) * hidden])
-        tile.product(d_gates[t, start:stop], turned, back)
+        tile.product(d_gates[t, start:stop], turned, w_h.shape[0], back)
         for n in range(rows):
             if t < ends[start + n]:
                 loops.copy(back[n], dh[start + n])

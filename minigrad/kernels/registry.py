@@ -24,6 +24,7 @@ MODES = ("numba", "numpy", "check")
 # Reordering sums and contracting to fma is allowed; assuming the absence of NaN and
 # infinity is not: a NaN must stay a NaN.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+FLAT_GRAIN = 1 << 17  # numbers of a flat array below which a range is mostly not worth a thread
 
 registry: dict[str, Kernel] = {}
 _mode = "numba"
@@ -48,6 +49,7 @@ class Kernel:
         build: Callable[[Any], Any] = lambda function: function,
         magnitude: Callable[..., np.ndarray] | None = None,
         pieces: int = 1,
+        grain: int = FLAT_GRAIN,
     ) -> None:
         code = twin.__code__
         self.names = code.co_varnames[: code.co_argcount]
@@ -56,6 +58,7 @@ class Kernel:
         self.build = build
         self.magnitude = magnitude
         self.pieces = pieces
+        self.grain = grain
         self.twin = twin
         self.outputs = tuple(self.names.index(name) for name in outputs)
         self.__doc__ = twin.__doc__
@@ -182,12 +185,14 @@ def kernel(
     fastmath: set[str] | bool = False,
     magnitude: Callable[..., np.ndarray] | None = None,
     pieces: int = 1,
+    grain: int = FLAT_GRAIN,
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Decorator: compile a function lazily (cached on disk) and pair it with its twin.
 
     magnitude: function of the same arguments, for comparing the two; see :func:`compare`.
     pieces: into how many each thread's share of the rows is cut, where a kernel loses little by
     it: a thread that other work holds up then leaves some to the others.
+    grain: for a kernel of flat arrays, numbers below which a range is not worth a thread.
     The compiled function releases the GIL, so that several threads can run it at once.
     """
 
@@ -203,7 +208,7 @@ def kernel(
         return fast
 
     def register(function: Callable[..., Any]) -> Kernel:
-        pair = Kernel(function, twin, outputs, build, magnitude, pieces)
+        pair = Kernel(function, twin, outputs, build, magnitude, pieces, grain)
         registry[pair.name] = pair
         return pair
 

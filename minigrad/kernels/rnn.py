@@ -90,7 +90,7 @@ def rnn_forward(
     z = np.empty((stop - start, packed.shape[0] * packed.shape[2]), w_h.dtype)
     for t in range(which.shape[0]):
         new_h = h[t + 1, start:stop]
-        tile.product(h[t, start:stop], packed, z)
+        tile.product(h[t, start:stop], packed, w_h.shape[1], z)
         loops.add_inputs(x, which[t, start:stop], bias, 0, z, 0, new_h)
         if relu:
             _relu_all(new_h.ravel())
@@ -122,7 +122,7 @@ def rnn_backward(
         for n in range(start, stop):
             if t >= ends[n]:
                 d_x[t, n] = 0
-        tile.product(d_x[t, start:stop], turned, back)
+        tile.product(d_x[t, start:stop], turned, w_h.shape[0], back)
         for n in range(start, stop):
             if t < ends[n]:
                 loops.copy(back[n - start], dh[n])

@@ -140,7 +140,6 @@ def get_num_threads() -> int:
     return _count
 
 
-FLAT_GRAIN = 1 << 17  # numbers of a flat array below which a range is not worth a thread
 _LINE = 16  # many rows, numbers of a flat array mostly, are cut where a vector begins
 
 

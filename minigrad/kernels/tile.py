@@ -56,6 +56,7 @@ def flat(typingctx: Any, array: Any) -> Any:
 
 
 _one_panel = block(range(1, ROWS + 1))
+_half_panel = block(range(1, ROWS + 1), vectors=1)
 _two_panels = block(range(1, _ROWS_OF_TWO + 1), vectors=2 * VECTORS)
 _scattered_panel = block(range(1, ROWS + 1), scattered="A")
 _scattered_two = block(range(1, _ROWS_OF_TWO + 1), vectors=2 * VECTORS, scattered="A")
@@ -73,24 +74,30 @@ def _blocks(rows: int, two: bool) -> int:
 
 @inner()
 def over_panels(
-    a: Any, a_start: int, b: Any, b_start: int, b_next: int, count: int, c: Any, c_start: int,
+    a: Any, a_start: int, b: Any, b_start: int, b_next: int, columns: int, c: Any, c_start: int,
     a_row: int, a_column: int, b_row: int, c_row: int, depth: int, rows: int, onto: bool, d: Any,
     d_start: int, d_row: int,
 ) -> None:  # fmt: skip
-    """All rows over ``count`` panels: one or two stay in cache while the rows pass over them.
+    """All rows over the panels of ``columns``: one or two stay in cache while the rows pass.
 
-    Arrays: flat; the numbers are those of the block.
+    Arrays: flat; the numbers are those of the block.  A last panel that is not full is written as
+    if it were, or as half of one where that is enough.
     """
     step = width(c.dtype)
-    for p in range(0, count, 2):
-        two = p + 1 < count
-        b_at, c_at, d_at = b_start + p * b_next, c_start + p * step, d_start + p * step
+    for begin in range(0, columns, 2 * step):
+        two, half = begin + step < columns, columns - begin <= step // VECTORS
+        b_at, c_at, d_at = b_start + begin // step * b_next, c_start + begin, d_start + begin
         left, done = _blocks(rows, two), 0
         while left:
             some = (rows - done + left - 1) // left  # so that all blocks have about as many
             a_at = a_start + done * a_row
             if two:
                 _two_panels(
+                    a, a_at, b, b_at, c, c_at, a_row, a_column, b_row, b_next, c_row, depth, onto,
+                    d, d_at, d_row, some,
+                )  # fmt: skip
+            elif half:
+                _half_panel(
                     a, a_at, b, b_at, c, c_at, a_row, a_column, b_row, b_next, c_row, depth, onto,
                     d, d_at, d_row, some,
                 )  # fmt: skip
@@ -157,36 +164,37 @@ def add_rows(
 
 
 @inner(inline="always")
-def product(a: Any, panels: Any, c: Any) -> None:
+def product(a: Any, panels: Any, columns: int, c: Any) -> None:
     """c = a @ b, with b given as its panels.
 
-    a: (M, K) C-contiguous; panels: (P, K, width); c: (M, P * width) C-contiguous.
+    a: (M, K) C-contiguous; panels: (P, K, width); columns: those of b, the last panel may have
+    more; c: (M, P * width) C-contiguous, of which only so many are sure to be written.
     """
     _product(
-        flat(a), a.shape[0], a.shape[1], flat(panels), panels.shape[0], a.shape[1], flat(c),
-        np.bool_(False), flat(c), np.intp(0),
+        flat(a), a.shape[0], a.shape[1], flat(panels), np.intp(columns), a.shape[1], flat(c),
+        c.shape[1], np.bool_(False), flat(c), np.intp(0),
     )  # fmt: skip
 
 
 @inner(inline="always")
-def product_onto(a: Any, panels: Any, depth: int, c: Any, d: Any, d_row: int) -> None:
+def product_onto(a: Any, panels: Any, columns: int, depth: int, c: Any, d: Any, d_row: int) -> None:
     """c = a @ b + d, of the first ``depth`` columns of a and rows of b.
 
     Arrays as for :func:`product`; rows of d are ``d_row`` apart: 0 for one row that all share.
     """
     _product(
-        flat(a), a.shape[0], a.shape[1], flat(panels), panels.shape[0], np.intp(depth), flat(c),
-        np.bool_(True), flat(d), np.intp(d_row),
+        flat(a), a.shape[0], a.shape[1], flat(panels), np.intp(columns), np.intp(depth), flat(c),
+        c.shape[1], np.bool_(True), flat(d), np.intp(d_row),
     )  # fmt: skip
 
 
 @inner()
 def _product(
-    a: Any, rows: int, a_row: int, panels: Any, count: int, depth: int, c: Any, onto: bool, d: Any,
-    d_row: int,
+    a: Any, rows: int, a_row: int, panels: Any, columns: int, depth: int, c: Any, c_row: int,
+    onto: bool, d: Any, d_row: int,
 ) -> None:  # fmt: skip
     step, zero, one = np.intp(width(c.dtype)), np.intp(0), np.intp(1)
     over_panels(
-        a, zero, panels, zero, a_row * step, count, c, zero, a_row, one, step, count * step, depth,
+        a, zero, panels, zero, a_row * step, columns, c, zero, a_row, one, step, c_row, depth,
         rows, onto, d, zero, d_row,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from .registry import kernel
 # Partial sums of squared_norm.  More than one vector register holds, so that the additions
 # of one row do not wait for each other; the order of summation is the same on every machine.
 LANES = 64
+_GRAIN = 1 << 15  # of rules with a root or a division: 30 us and more for so many numbers
 
 
 def sgd_twin(
@@ -190,7 +191,7 @@ def momentum(
         param[i] -= lr * (g + momentum * velocity[i] if nesterov else velocity[i])
 
 
-@kernel(twin=adagrad_twin, outputs=("param", "accumulator"))
+@kernel(twin=adagrad_twin, outputs=("param", "accumulator"), grain=_GRAIN)
 def adagrad(
     param: Any, grad: Any, accumulator: Any, lr: float, weight_decay: float, start: int, stop: int,
 ) -> None:  # fmt: skip
@@ -204,7 +205,7 @@ def adagrad(
         param[i] -= lr * g / np.sqrt(accumulator[i])
 
 
-@kernel(twin=rmsprop_twin, outputs=("param", "rms", "velocity"))
+@kernel(twin=rmsprop_twin, outputs=("param", "rms", "velocity"), grain=_GRAIN)
 def rmsprop(
     param: Any, grad: Any, rms: Any, velocity: Any, lr: float, decay: float, momentum: float,
     eps: float, weight_decay: float, start: int, stop: int,
@@ -222,7 +223,7 @@ def rmsprop(
         param[i] -= velocity[i]
 
 
-@kernel(twin=rmsprop_centered_twin, outputs=("param", "rms", "mean", "velocity"))
+@kernel(twin=rmsprop_centered_twin, outputs=("param", "rms", "mean", "velocity"), grain=_GRAIN)
 def rmsprop_centered(
     param: Any, grad: Any, rms: Any, mean: Any, velocity: Any, lr: float, decay: float,
     momentum: float, eps: float, weight_decay: float, start: int, stop: int,
@@ -243,7 +244,7 @@ def rmsprop_centered(
         param[i] -= velocity[i]
 
 
-@kernel(twin=adam_twin, outputs=("param", "m", "v"))
+@kernel(twin=adam_twin, outputs=("param", "m", "v"), grain=_GRAIN)
 def adam(
     param: Any, grad: Any, m: Any, v: Any, lr: float, beta1: float, beta2: float, eps: float,
     weight_decay: float, start: int, stop: int,
@@ -261,7 +262,7 @@ def adam(
         param[i] -= lr * m[i] / (np.sqrt(v[i]) + eps)
 
 
-@kernel(twin=adadelta_twin, outputs=("param", "accumulator", "moved"))
+@kernel(twin=adadelta_twin, outputs=("param", "accumulator", "moved"), grain=_GRAIN)
 def adadelta(
     param: Any, grad: Any, accumulator: Any, moved: Any, lr: float, rho: float, eps: float,
     weight_decay: float, start: int, stop: int,
@@ -279,7 +280,7 @@ def adadelta(
         param[i] -= lr * d
 
 
-@kernel(twin=ftrl_twin, outputs=("param", "accumulator", "linear"))
+@kernel(twin=ftrl_twin, outputs=("param", "accumulator", "linear"), grain=_GRAIN)
 def ftrl(
     param: Any, grad: Any, accumulator: Any, linear: Any, lr: float, l1: float, l2: float,
     start: int, stop: int,

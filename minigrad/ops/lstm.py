@@ -129,13 +129,14 @@ def lstm_layer(
     steps, batch, depth = x.shape
     hidden = w_h.shape[0]
     dtype = x.dtype
-    x, w_x, w_h = contiguous(x), contiguous(w_x), contiguous(w_h)
+    flat, swapped = _in_memory(x)
+    w_x, w_h = contiguous(w_x), contiguous(w_h)
     work = steps * 4 * hidden * (depth + hidden)
     stops = ends(lengths, steps, batch)
     shift, states_h, states_c, gates = _beginning(h, c, bias, forget_bias, steps)
     kernels.run_rows(
         kernels.lstm_layer_forward, batch, grain(work),
-        x, stops, shift, w_x, w_h, states_h, states_c, gates,
+        flat, swapped, stops, shift, w_x, w_h, states_h, states_c, gates,
     )  # fmt: skip
     if show_gates is not None:
         show_gates(gates, states_c[1:])
@@ -145,25 +146,32 @@ def lstm_layer(
         d_out = gradient_of_outputs(d_out, lengths, h)
         d_h, d_c = gradients_of_state(d_h, d_c, like=h)
         parts = max(batch // _PART_ROWS, 2 if batch >= 20 else 1)
-        dx = np.empty(x.shape if wants_dx else (0, 0, depth), dtype)
+        dx = np.empty((steps, batch, depth) if wants_dx else (0, 0, depth), dtype)
         dw = np.empty((parts, depth + hidden, 4 * hidden), dtype)
         db = np.empty((parts, 4 * hidden), dtype)
         norms = np.empty((2, steps, batch) if flow is not None else (2, 0, 0), dtype)
         kernels.run_rows(
             kernels.lstm_layer_backward, parts, grain(work) * parts // max(batch, 1) + 1,
-            x, states_h, states_c, gates, stops, w_x, w_h, d_out, d_h, d_c,
+            flat, swapped, states_h, states_c, gates, stops, w_x, w_h, d_out, d_h, d_c,
             dx, dw, db, norms, wants_dh,
         )  # fmt: skip
         if flow is not None:
             report(flow, norms, lengths)
         if not wants_dh:
             d_h = d_c = None
-        whole = summed(dw, 0)
         return (
-            dx if wants_dx else None, d_h, d_c, whole[:depth], whole[depth:], summed(db, 0)
+            dx if wants_dx else None, d_h, d_c, summed(dw[:, :depth], 0), summed(dw[:, depth:], 0),
+            summed(db, 0),
         )  # fmt: skip
 
     return (zero_past_end(states_h[1:], lengths), states_h[-1], states_c[-1]), vjp
+
+
+def _in_memory(x: np.ndarray) -> tuple[np.ndarray, bool]:
+    """x (T, N, D) as it lies in memory, C-contiguous: the same, or (N, T, D) and True."""
+    if not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous:
+        return x.swapaxes(0, 1), True  # a batch of sequences, with time as its second axis
+    return contiguous(x), False
 
 
 def _check_layer(x: Any, h: Any, c: Any, w_x: Any, w_h: Any, bias: Any) -> None:

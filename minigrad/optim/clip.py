@@ -266,7 +266,7 @@ def _refuse_read_only(found: Sequence[Tensor | None], names: Sequence[str], wher
 
 
 def _scale(x: np.ndarray, factor: float) -> None:
-    kernels.run_rows(kernels.scale, x.size, kernels.FLAT_GRAIN, x, factor)
+    kernels.run_rows(kernels.scale, x.size, kernels.scale.grain, x, factor)
 
 
 def _change(

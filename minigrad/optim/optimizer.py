@@ -237,7 +237,7 @@ class Optimizer:
             if entry.strided:
                 entry.flat[:] = entry.array.ravel()
             kernels.run_rows(
-                kernel, flat.size, kernels.FLAT_GRAIN, entry.flat, flat, *entry.state, *numbers
+                kernel, flat.size, kernel.grain, entry.flat, flat, *entry.state, *numbers
             )
             if entry.strided:
                 entry.array[...] = entry.flat.reshape(entry.array.shape)

@@ -22,7 +22,7 @@ from .clip import ClipReport
 
 def _call(kernel: Any, size: int, *args: Any) -> Any:
     """A call of a kernel on flat arrays of so many numbers, for the list."""
-    if size >= 2 * kernels.FLAT_GRAIN:
+    if size >= 2 * kernel.grain:
         return _in_ranges, (kernel, size, args)
     return kernel.compiled, (*args, 0, size)
 
@@ -30,7 +30,7 @@ def _call(kernel: Any, size: int, *args: Any) -> Any:
 def _in_ranges(kernel: Any, size: int, args: tuple[Any, ...]) -> None:
     """The call, shared among threads."""
     now = [float(x.value[0]) if isinstance(x, native.Number) else x for x in args]
-    kernels.run_rows(kernel, size, kernels.FLAT_GRAIN, *now)
+    kernels.run_rows(kernel, size, kernel.grain, *now)
 
 
 class _Share:

@@ -81,12 +81,12 @@ def _lstm_layer_forward(rng, dtype):
         bias, w_h, *others = others
         x, w_x = (0.5 * rng.standard_normal(s).astype(dtype) for s in ((t, n, d), (d, 4 * h)))
         for ends in (np.full(n, t), _ends(rng, t, n)):
-            yield x, ends, bias, w_x, w_h, *others, 0, n
-        yield x, ends, bias, w_x, w_h, *others, n // 3, n - n // 3
+            yield x, False, ends, bias, w_x, w_h, *others, 0, n
+        yield x.swapaxes(0, 1).copy(), True, ends, bias, w_x, w_h, *others, n // 3, n - n // 3
         before, *others = others
         before = before.copy()
         before[0] = 0
-        yield x, ends, bias, w_x, w_h, before, *others, 0, n
+        yield x, False, ends, bias, w_x, w_h, before, *others, 0, n
 
 
 def _lstm_layer_backward(rng, dtype):
@@ -106,14 +106,14 @@ def _lstm_layer_backward(rng, dtype):
             d_out[over] = 0
             dx = np.full((t, n, d) if watched else (0, 0, d), 7, dtype)
             dw, db = np.full((parts, d + h, 4 * h), 7, dtype), np.full((parts, 4 * h), 7, dtype)
-            given = x, hs, c, gates, ends, w_x, w_h, d_out, dh, dc, dx, dw, db, flow
-            yield *given, True, 0, parts
-            yield *given, False, parts // 2, parts
+            given = hs, c, gates, ends, w_x, w_h, d_out, dh, dc, dx, dw, db, flow
+            yield x, False, *given, True, 0, parts
+            yield x.swapaxes(0, 1).copy(), True, *given, False, parts // 2, parts
         nothing = np.empty((0, 0, 0), dtype)  # from above
-        yield *given[:7], nothing, *given[8:], True, 0, parts
+        yield x, False, *given[:6], nothing, *given[7:], True, 0, parts
         hs = hs.copy()
         hs[0, : n // 2 + 1] = 0  # of some parts: nothing comes from before
-        yield x, hs, *given[2:], False, 0, parts
+        yield x, False, hs, *given[1:], False, 0, parts
 
 
 # T, N, H, P, peepholes, projection, bound of the cell
