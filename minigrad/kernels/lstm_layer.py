@@ -159,10 +159,11 @@ def lstm_layer_forward(
 @inner()
 def _add_share(
     beside: Any, count: int, dz: Any, places: Any, w_x: Any, packed: Any, space: Any, dx: Any,
-    sums: Any, db: Any,
+    sums: Any,
 ) -> None:  # fmt: skip
-    """What some rows of dL/dz give to dx, to sums (D + H, at least 4H) and to db (4H,).
+    """What some rows of dL/dz give to dx and to sums (D + H + 1, at least 4H).
 
+    The last row of sums is the bias's: its share is the product of a row of ones.
     beside: (n, D + H), [x, h] of the rows; count: how many of its columns are not just zeros.
     dz: (n, 4H); places: (n,), the rows of dx (T * N, D).
     w_x: panels of its transpose; packed and space: to write into.
@@ -173,15 +174,19 @@ def _add_share(
         tile.product(dz, w_x, dx.shape[1], space[:rows])
         for n in range(rows):
             loops.copy(space[n], dx[places[n]])
-    for n in range(rows):
-        loops.add(dz[n], db)
     step = np.intp(tile.width(dz.dtype))
     across = sums.shape[1]
-    panels.pack_panels(dz, False, 0, rows, 0, wide, packed, 0, rows * step)
+    apart = (rows + 1) * step  # a row more: powers of two would all meet in one place of the cache
+    panels.pack_panels(dz, False, 0, rows, 0, wide, packed, 0, apart)
     zero, one, onto = np.intp(0), np.intp(1), np.bool_(True)
     tile.over_panels(
-        tile.flat(beside), zero, packed, zero, rows * step, wide, tile.flat(sums), zero,
+        tile.flat(beside), zero, packed, zero, apart, wide, tile.flat(sums), zero,
         one, depth, step, across, rows, count, onto, tile.flat(sums), zero, across,
+    )  # fmt: skip
+    last = depth * across
+    tile.over_panels(
+        np.ones(1, dz.dtype), zero, packed, zero, apart, wide, tile.flat(sums), last, zero, zero,
+        step, across, rows, one, onto, tile.flat(sums), last, across,
     )  # fmt: skip
 
 
@@ -207,13 +212,12 @@ def lstm_layer_backward(
     beside = np.empty((room, depth + hidden), x.dtype)
     places = np.empty(room, np.intp)
     across = (wide + step - 1) // step * step
-    packed = panels.room(room * across, x)
+    packed = panels.room((room + 1) * across, x)
     space = np.empty((room, turned_x.shape[0] * step), x.dtype)
-    sums = np.empty((depth + hidden, across), x.dtype)
+    sums = np.empty((depth + hidden + 1, across), x.dtype)
     for part in range(start, stop):
         first, last = part * batch // len(dw), (part + 1) * batch // len(dw)
         sums[:] = 0
-        db[part] = 0
         filled, count = 0, depth + hidden
         for t in range(steps - 1, -1, -1):
             live = loops.running(ends, t, first, last)
@@ -222,7 +226,7 @@ def lstm_layer_backward(
             if filled and (still or filled + rows > room):
                 _add_share(
                     beside[:filled], depth + hidden, dz[:filled], places, turned_x, packed, space,
-                    dx_rows, sums, db[part],
+                    dx_rows, sums,
                 )  # fmt: skip
                 filled = 0
             now = slice(filled, filled + rows)
@@ -243,8 +247,8 @@ def lstm_layer_backward(
                 if t < ends[first + n]:
                     loops.copy(back[n], dh[first + n])
         _add_share(
-            beside[:filled], count, dz[:filled], places, turned_x, packed, space, dx_rows, sums,
-            db[part],
+            beside[:filled], count, dz[:filled], places, turned_x, packed, space, dx_rows, sums
         )  # fmt: skip
         for k in range(depth + hidden):
             loops.copy(sums[k], dw[part, k])
+        loops.copy(sums[depth + hidden], db[part])

@@ -284,7 +284,8 @@ def _scatter_add_rows(rng, dtype):
 
 def _matmul(rng, dtype):
     sizes = [(5, 3, 7), (64, 40, 64), (33, 17, 65), (1, 64, 27), (3, 0, 4), (0, 2, 3)]
-    large = [(13, 600, 70), (140, 300, 64), (70, 80, 1030)]  # deeper than a panel, or of long rows
+    # deeper than a panel, or of long rows, or both: several chunks for several groups of panels
+    large = [(13, 600, 70), (140, 300, 64), (70, 80, 1030), (130, 300, 520)]
     for m, k, p in [*sizes, *large]:
         bias = rng.standard_normal(p if m % 2 else 0).astype(dtype)
         for a_turned in (False, True):

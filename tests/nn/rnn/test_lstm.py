@@ -93,6 +93,40 @@ def test_batch_major_is_the_same_transposed():
     assert b.shape == (2, 4, 5)
 
 
+@pytest.mark.parametrize("kernel", ["numba", "numpy"])
+def test_bits_do_not_depend_on_how_the_inputs_lie_in_memory(kernel, monkeypatch):
+    """Time first, batch first (read where it is: one copy less), and what must be copied."""
+    rng = np.random.default_rng(3)
+    layer = nn.LSTM(3, 6, time_major=True, generator=rng)
+    x = rng.standard_normal((5, 4, 3), dtype=np.float32)
+    wide = np.zeros((5, 4, 7), np.float32)
+    wide[:, :, ::3] = x
+    layouts = {
+        "time first": x, "batch first": x.swapaxes(0, 1).copy().swapaxes(0, 1),
+        "spread out": wide[:, :, ::3], "backwards": x[::-1].copy()[::-1],
+    }  # fmt: skip
+    seen, found = [], []
+    forward = mg.kernels.lstm_layer_forward
+    monkeypatch.setattr(
+        mg.kernels, "run_rows",
+        lambda pair, rows, grain, *args: (
+            seen.append(args[1]) if pair is forward else None, pair(*args, 0, rows)
+        ),
+    )  # fmt: skip
+    for value in layouts.values():
+        leaf = mg.Tensor(value, requires_grad=True)
+        assert leaf.data.strides == value.strides
+        layer.zero_grad()
+        with mg.kernels.use(kernel):
+            out, (h, c) = layer(leaf, None, lengths=np.array([5, 5, 3, 0]))
+            (out.sum() + (h * c).sum()).backward()
+        found.append([out, h, c, leaf.grad, *(p.grad for p in layer.parameters())])
+    assert seen == [False, True, False, False]
+    for others in found[1:]:
+        for expected, result in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(expected.numpy(), result.numpy())
+
+
 @pytest.mark.parametrize(("name", "forget_bias"), [("basic_lstm", 1.0), ("basic_lstm_fb0", 0.0)])
 def test_against_tensorflow(name, forget_bias):
     """BasicLSTMCell: one step, and dynamic_rnn over all six steps (goldens/cells.npz)."""
