@@ -158,15 +158,7 @@ def walk(
                 continue  # a wanted variable beyond which nothing is: not walked, so not freed
         vjp = node.replayed() if replay else node.vjp
         incoming = incoming_of(node, slots) if node.many else slots[0]
-        if type(vjp) is tuple:  # one function for each input: compute only what is wanted
-            gradients: Any = [
-                None if parent is None else function(incoming)
-                for parent, function in zip(parents, vjp)
-            ]
-        else:  # one function for all inputs, or for the only one
-            gradients = vjp(incoming)
-            if type(gradients) is not tuple:
-                gradients = (gradients,)
+        gradients = gradients_of(vjp, parents, incoming)
         if watcher is not None:
             watcher.look_at_gradients(node, incoming, gradients)
         for parent, gradient in zip(parents, gradients):
@@ -186,6 +178,28 @@ def walk(
             watcher.look_at_gradient(gradient, "a sum of gradients, or what a hook made of one")
         watcher.backward_passes += 1
     return _separate(found, seeds)
+
+
+def gradients_of(vjp: Any, wanted: Sequence[Any], incoming: Any) -> Sequence[Any]:
+    """What a vjp gives the inputs of its op; wanted: None for those that ask for nothing.
+
+    vjp: one function for all inputs, or for the only one; or a tuple of functions, one for each:
+    then only what is wanted is computed.  If its last two are the same function, that returns
+    the gradients of both inputs, made in one pass over ``incoming``.
+    """
+    if type(vjp) is not tuple:
+        gradients = vjp(incoming)
+        return gradients if type(gradients) is tuple else (gradients,)
+    if len(vjp) > 1 and vjp[-1] is vjp[-2]:
+        *others, both, _ = vjp
+        asked = wanted[len(others)] is not None or wanted[len(others) + 1] is not None
+        return [
+            *(None if want is None else f(incoming) for want, f in zip(wanted, others)),
+            *(both(incoming) if asked else (None, None)),
+        ]
+    return [
+        None if want is None else function(incoming) for want, function in zip(wanted, vjp)
+    ]
 
 
 def incoming_of(call: Any, slots: list[Any]) -> Any:

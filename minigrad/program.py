@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .autodiff import fit, incoming_of
+from .autodiff import fit, gradients_of, incoming_of
 from .nodes import Call, spell_site
 from .recording import cannot_repeat, computed
 
@@ -228,15 +228,7 @@ class Program:
                 incoming = incoming_of(step, slots)
             elif incoming is None:
                 continue
-            if type(vjp) is tuple:
-                parts: Any = [
-                    None if send is None else function(incoming)
-                    for send, function in zip(step.sends, vjp)
-                ]
-            else:
-                parts = vjp(incoming)
-                if type(parts) is not tuple:
-                    parts = (parts,)
+            parts = gradients_of(vjp, step.sends, incoming)
             for send, part in zip(step.sends, parts):
                 if send is not None and part is not None:
                     cell, shape, dtype = send

@@ -13,24 +13,30 @@ from .registry import kernel
 
 def matmul_twin(
     a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, bias: np.ndarray, c: np.ndarray,
-    group: int, start: int, stop: int,
+    sums: np.ndarray, group: int, start: int, stop: int,
 ) -> None:  # fmt: skip
     """c = a @ b + bias for rows start to stop of c; or if ``group`` is not 0 for its columns,
     from group start to group stop of so many (a multiple of the width of a panel).
 
     a: (M, K), or (K, M) if a_turned; b: (K, P), or (P, K) if b_turned; c: (M, P).  A turned
     matrix is read as its transpose, without being copied.  bias: (P,), or (0,) for none.
+    sums: (P,), written: the sums over the rows of b (if a.T is what a layer was given and b the
+    gradient of its results: the gradient of its bias); or (0,) if nobody wants them.
     """
-    part = (slice(None), slice(start * group, stop * group)) if group else slice(start, stop)
+    columns = slice(start * group, stop * group) if group else slice(None)
+    part = (slice(None) if group else slice(start, stop), columns)
     product = (a.T if a_turned else a) @ (b.T if b_turned else b)
     c[part] = (product + bias if bias.size else product)[part]
+    if sums.size and (group or start == 0):
+        sums[columns] = (b.T if b_turned else b).sum(axis=0)[columns]
 
 
 def _terms(
     a: np.ndarray, a_turned: bool, b: np.ndarray, b_turned: bool, *rest: Any
-) -> np.ndarray:
-    """|a| @ |b|: what rounding of the product is relative to."""
-    return np.abs(a.T if a_turned else a) @ np.abs(b.T if b_turned else b)
+) -> tuple[np.ndarray, np.ndarray]:
+    """|a| @ |b|, and the same for the sums: what rounding is relative to."""
+    terms = np.abs(b.T if b_turned else b)
+    return np.abs(a.T if a_turned else a) @ terms, terms.sum(axis=0)
 
 
 _FEW = 128  # rows that pass over a panel; fewer read it where it is
@@ -75,14 +81,15 @@ def _pass_over(
         )  # fmt: skip
 
 
-@kernel(twin=matmul_twin, outputs=("c",), magnitude=_terms, pieces=4)
+@kernel(twin=matmul_twin, outputs=("c", "sums"), magnitude=_terms, pieces=4)
 def matmul(
-    a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: Any, group: int, start: int,
-    stop: int,
+    a: Any, a_turned: bool, b: Any, b_turned: bool, bias: Any, c: Any, sums: Any, group: int,
+    start: int, stop: int,
 ) -> None:  # fmt: skip
     step = tile.width(c.dtype)
     columns = c.shape[1]
     left, right = 0, columns
+    adding = sums.size > 0 and (group > 0 or start == 0)
     if group:
         left, right = start * group, min(stop * group, columns)
         start, stop = 0, c.shape[0]
@@ -91,6 +98,8 @@ def matmul(
     for i in range(start, stop if depth == 0 else start):  # loops: slices take seconds to compile
         for j in range(left, right):
             c[i, j] = bias[j] if bias.size else 0
+    for j in range(left, right if depth == 0 and adding else left):
+        sums[j] = 0
     # what sums are made of must not depend on start and stop
     deep = min(depth, _DEPTH)
     far = columns * c.itemsize >= 4096
@@ -105,6 +114,8 @@ def matmul(
     shift, last_shift = tile.flat(bias), np.zeros(step, c.dtype)
     for j in range(ragged if bias.size else 0):
         last_shift[j] = bias[columns - ragged + j]
+    zero, one = np.intp(0), np.ones(1, c.dtype)
+    last_sums = np.empty(step if ragged else 0, c.dtype)
     side = np.empty((deep if a_turned else 0, _TOGETHER), c.dtype)
     for begin in range(left, right, max(count, 1) * step):
         end = min(begin + max(count, 1) * step, right)
@@ -131,8 +142,16 @@ def matmul(
                     shift, bias.size > 0, last_shift, tile.flat(c), columns, start + i, several,
                     begin, end, tile.flat(last), i, k == 0, chunk, apart,
                 )  # fmt: skip
+            if adding:  # a row of ones times the panels while they are in cache
+                _pass_over(
+                    one, zero, zero, zero, tile.flat(b), k * columns, packed, few, one, False, one,
+                    tile.flat(sums), columns, zero, np.intp(1), begin, end, last_sums, zero, k == 0,
+                    chunk, apart,
+                )  # fmt: skip
     if ragged and depth:
         panels.copy_rows(
             tile.flat(last), np.intp(0), step, tile.flat(c), (start + 1) * columns - ragged,
             columns, rows, ragged,
         )  # fmt: skip
+        for j in range(ragged if adding else 0):
+            sums[columns - ragged + j] = last_sums[j]

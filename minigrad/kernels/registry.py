@@ -47,7 +47,7 @@ class Kernel:
         twin: Callable[..., Any],
         outputs: tuple[str, ...],
         build: Callable[[Any], Any] = lambda function: function,
-        magnitude: Callable[..., np.ndarray] | None = None,
+        magnitude: Callable[..., Any] | None = None,
         pieces: int = 1,
         grain: int = FLAT_GRAIN,
     ) -> None:
@@ -100,8 +100,9 @@ class Kernel:
             expected = self.twin(*shadow)
         result = self.compiled(*args)
         magnitude = None if self.magnitude is None else self.magnitude(*shadow)
-        for i in self.outputs:
-            self._compare(f"argument {self.names[i]!r}", args[i], shadow[i], magnitude)
+        for k, i in enumerate(self.outputs):
+            terms = magnitude[k] if isinstance(magnitude, tuple) else magnitude
+            self._compare(f"argument {self.names[i]!r}", args[i], shadow[i], terms)
         if expected is not None:
             self._compare("the returned value", np.asarray(result), np.asarray(expected))
         return result
@@ -109,6 +110,8 @@ class Kernel:
     def _compare(
         self, what: str, fast: np.ndarray, slow: np.ndarray, magnitude: np.ndarray | None = None
     ) -> None:
+        if not fast.size:
+            return
         difference = compare(fast, slow, magnitude=magnitude)
         if difference is not None:
             index, error = difference
@@ -183,13 +186,14 @@ def kernel(
     twin: Callable[..., Any],
     outputs: tuple[str, ...],
     fastmath: set[str] | bool = False,
-    magnitude: Callable[..., np.ndarray] | None = None,
+    magnitude: Callable[..., Any] | None = None,
     pieces: int = 1,
     grain: int = FLAT_GRAIN,
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Decorator: compile a function lazily (cached on disk) and pair it with its twin.
 
-    magnitude: function of the same arguments, for comparing the two; see :func:`compare`.
+    magnitude: function of the same arguments, for comparing the two, see :func:`compare`: one
+    array for all outputs, or a tuple with one for each.
     pieces: into how many each thread's share of the rows is cut, where a kernel loses little by
     it: a thread that other work holds up then leaves some to the others.
     grain: for a kernel of flat arrays, numbers below which a range is not worth a thread.

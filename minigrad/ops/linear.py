@@ -21,8 +21,11 @@ _ROWS_AT_ONCE, _COLUMNS_AT_ONCE = 256, 128
 _NO_BIAS = {np.dtype(kind): np.empty(0, kind) for kind in (np.float32, np.float64)}
 
 
-def dot(x: Any, y: Any, bias: Any = None) -> Any:
+def dot(x: Any, y: Any, bias: Any = None, sums: Any = None) -> Any:
     """x @ y + bias for matrices (M, K) and (K, P), and (P,) or None.
+
+    sums: (P,), if the sums over the rows of y are to be written there on the way; only where
+    :func:`_on_the_tile` says so.
 
     Floats go to the register tile, or to the kernels for results with few columns and for those
     that are small altogether.  It is as fast as BLAS for the products of these models,
@@ -38,7 +41,9 @@ def dot(x: Any, y: Any, bias: Any = None) -> Any:
         cannot_repeat()
         return x @ y if bias is None else x @ y + bias
     (rows, depth), columns = x.shape, y.shape[1]
-    b = _NO_BIAS[dtype] if bias is None else contiguous(bias)
+    none = _NO_BIAS[dtype]
+    b = none if bias is None else contiguous(bias)
+    sums = none if sums is None else sums
     z = np.empty((rows, columns), dtype)
     work = rows * depth * columns
     if columns * z.itemsize <= _NARROW:
@@ -49,14 +54,38 @@ def dot(x: Any, y: Any, bias: Any = None) -> Any:
         kernels.small_matmul(*_turned(x), *_turned(y), b, z)
         return z
     if work < 2 * _GRAIN:  # not worth a second thread, nor thinking about it
-        kernels.matmul(*_turned(x), *_turned(y), b, z, 0, 0, rows)
+        kernels.matmul(*_turned(x), *_turned(y), b, z, sums, 0, 0, rows)
         return z
     group = _GROUP if rows < columns else 0  # threads share the longer side: they read less
     count = -(-columns // group) if group else rows
     least = _COLUMNS_AT_ONCE // group if group else _ROWS_AT_ONCE
     grain = max(min(least, count // 2), _GRAIN // (work // (count or 1) + 1) + 1)
-    kernels.run_rows(kernels.matmul, count, grain, *_turned(x), *_turned(y), b, z, group)
+    kernels.run_rows(kernels.matmul, count, grain, *_turned(x), *_turned(y), b, z, sums, group)
     return z
+
+
+def _on_the_tile(x: Any, y: Any) -> bool:
+    """Whether x @ y is a product that the kernel ``matmul`` makes."""
+    dtype = x.dtype
+    if type(x) is not np.ndarray or type(y) is not np.ndarray or y.dtype != dtype:
+        return False
+    columns = y.shape[1]
+    return (
+        dtype in _NO_BIAS
+        and columns * dtype.itemsize > _NARROW
+        and x.shape[0] * x.shape[1] * columns > _SMALL
+    )
+
+
+def of_weights(x: Any, g: Any) -> tuple[Any, Any]:
+    """Gradients of the weights and the bias of x @ w + b, from that of the result.
+
+    x: (N, K); g: (N, P).  Returns (K, P) and (P,): in one pass over g where there is much of it.
+    """
+    if not _on_the_tile(x.T, g):
+        return dot(x.T, g), total(g)
+    sums = np.empty(g.shape[1], g.dtype)
+    return dot(x.T, g, None, sums), sums
 
 
 def _turned(x: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -150,12 +179,15 @@ def linear(x: Any, w: Any, b: Any) -> Any:
     shape = x.shape
     count, columns = math.prod(shape[:-1]), w.shape[1]
     flat = reshaped(x, (count, shape[-1]))
-
     flat_shape = count, columns
+
+    def both(g: Any) -> Any:  # of w and of b
+        return of_weights(flat, reshaped(g, flat_shape))
+
     return dot(flat, w, b).reshape(*shape[:-1], columns), (
         lambda g: dot(reshaped(g, flat_shape), w.T).reshape(shape),
-        lambda g: dot(flat.T, reshaped(g, flat_shape)),
-        lambda g: total(reshaped(g, flat_shape)),
+        both,
+        both,
     )
 
 

@@ -292,13 +292,15 @@ def _matmul(rng, dtype):
             for b_turned in (False, True):
                 a = rng.standard_normal((k, m) if a_turned else (m, k)).astype(dtype)
                 b = rng.standard_normal((p, k) if b_turned else (k, p)).astype(dtype)
-                yield a, a_turned, b, b_turned, bias, np.zeros((m, p), dtype), 0, 0, m
+                sums = np.full(p, 7 if k else 0, dtype)
+                yield a, a_turned, b, b_turned, bias, np.zeros((m, p), dtype), sums, 0, 0, m
                 for start, stop in [(0, -(-p // 32)), (1, 2)]:  # groups of columns
                     c = np.zeros((m, p), dtype)
-                    yield a, a_turned, b, b_turned, bias, c, 32, start, stop
+                    yield a, a_turned, b, b_turned, bias, c, sums.copy(), 32, start, stop
+                yield a, a_turned, b, b_turned, bias, c.copy(), sums.copy(), 0, m // 2, m
     a, b = rng.standard_normal((20, 6)).astype(dtype), rng.standard_normal((6, 40)).astype(dtype)
     bias = rng.standard_normal(40).astype(dtype)
-    yield a, False, b, False, bias, np.zeros((20, 40), dtype), 0, 3, 16
+    yield a, False, b, False, bias, np.zeros((20, 40), dtype), bias[:0], 0, 3, 16
 
 
 def _zero_past_end(rng, dtype):

@@ -58,13 +58,16 @@ def test_a_ragged_last_panel_and_any_number_of_rows(columns, turned, dtype):
     b, bias = rng.standard_normal((300, columns)).astype(dtype), np.ones(columns, dtype)
     a = rng.standard_normal((300, 43) if turned else (43, 300)).astype(dtype)
     whole = np.full((43, columns), np.nan, dtype)
-    matmul(a, turned, b, False, bias, whole, 0, 0, 43)
+    sums, nobody = np.full(columns, np.nan, dtype), np.empty(0, dtype)
+    matmul(a, turned, b, False, bias, whole, sums, 0, 0, 43)
+    bound_of_sums = 20 * np.finfo(dtype).eps * np.abs(b).sum(axis=0, dtype=float)
+    assert (np.abs(sums - b.sum(axis=0, dtype=float)) <= bound_of_sums).all()
     rows = a.T if turned else a
     bound = 20 * np.finfo(dtype).eps * (np.abs(rows.astype(float)) @ np.abs(b) + 1)
     assert (np.abs(whole - (rows.astype(float) @ b + 1)) <= bound).all()
     for start, stop in [(0, 1), (0, 2), (3, 13), (1, 12), (4, 36), (2, 36), (40, 43), (9, 9)]:
         part = np.full((43, columns), 7, dtype)
-        matmul(a, turned, b, False, bias, part, 0, start, stop)
+        matmul(a, turned, b, False, bias, part, nobody, 0, start, stop)
         np.testing.assert_array_equal(part[start:stop], whole[start:stop])
         assert (part[:start] == 7).all() and (part[stop:] == 7).all()
 

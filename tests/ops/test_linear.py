@@ -154,3 +154,27 @@ def test_einsum_uses_one_tensor_twice():
     x = mg.Tensor(RNG.standard_normal((3, 2)), requires_grad=True)
     mg.einsum("ij,ij->", x, x).backward()
     np.testing.assert_allclose(x.grad.array, 2 * x.array)
+
+
+@pytest.mark.parametrize("wanted", ["x", "w", "b", "wb", "xb", "xwb"])
+@pytest.mark.parametrize("shape", [(3, 2, 4), (40, 30, 50), (150, 300, 530), (7, 90, 3)])
+def test_each_gradient_of_linear_is_the_same_whoever_else_is_wanted(shape, wanted):
+    """Those of w and b come of one pass over the gradient of the result; twice the same."""
+    rows, depth, columns = shape
+    rng = np.random.default_rng(rows)
+    arrays = {"x": (rows, depth), "w": (depth, columns), "b": (columns,)}
+    arrays = {k: rng.standard_normal(s, dtype=np.float32) for k, s in arrays.items()}
+    g = rng.standard_normal((rows, columns), dtype=np.float32)
+    leaves = {k: mg.tensor(a, requires_grad=k in wanted) for k, a in arrays.items()}
+    y = mg.functional.linear(*leaves.values())
+    expected = {
+        "x": g.astype(float) @ arrays["w"].T, "w": arrays["x"].T.astype(float) @ g,
+        "b": g.sum(axis=0, dtype=float),
+    }  # fmt: skip
+    for _ in range(2):
+        found = mg.grad(y, [leaves[k] for k in wanted], mg.Tensor(g), retain_graph=True)
+        for name, gradient in zip(wanted, found, strict=True):
+            assert gradient.dtype == np.float32
+            np.testing.assert_allclose(gradient.numpy(), expected[name], rtol=2e-4, atol=2e-3)
+        g *= 2  # nothing of the first pass may be left
+        expected = {k: 2 * a for k, a in expected.items()}
