@@ -3,7 +3,8 @@
 An op takes ndarrays and numbers and returns ``(y, vjp)``.  ``vjp`` is either
 
 * a tuple with one function for each argument, ``(lambda g: dL/dx, lambda g: dL/dy)``, so
-  that a gradient nobody wants is never computed; or
+  that a gradient nobody wants is never computed (if the last two are the same function, it
+  returns the gradients of both arguments, made in one pass over g); or
 * one function that returns all gradients (a tuple, or the only one): for fused kernels,
   whose gradients come out together.
 

@@ -120,7 +120,8 @@ def lstm_layer(
 ) -> Any:  # fmt: skip
     """LSTM over T steps with the weights of its inputs: ``lstm(x @ w_x, h, c, w_h, bias)``.
 
-    x: (T, N, D); w_x: (D, 4H); the others as for :func:`lstm`, and so are the results.
+    x: (T, N, D), read where it is if that is time first or batch first in memory; w_x: (D, 4H);
+    the others as for :func:`lstm`, and so are the results.
     wants_dx: whether somebody will ask for the gradient of x; None is returned for it if not.
     One kernel each way, which uses what a step makes while it is in cache.
     Raises ShapeError or DTypeError before anything is computed.
