@@ -292,8 +292,9 @@ def _matmul(rng, dtype):
             for b_turned in (False, True):
                 a = rng.standard_normal((k, m) if a_turned else (m, k)).astype(dtype)
                 b = rng.standard_normal((p, k) if b_turned else (k, p)).astype(dtype)
-                sums = np.full(p, 7 if k else 0, dtype)
-                yield a, a_turned, b, b_turned, bias, np.zeros((m, p), dtype), sums, 0, 0, m
+                sums = np.full(p, 7, dtype)
+                c = np.zeros((m, p), dtype)
+                yield a, a_turned, b, b_turned, bias, c, sums.copy(), 0, 0, m
                 for start, stop in [(0, -(-p // 32)), (1, 2)]:  # groups of columns
                     c = np.zeros((m, p), dtype)
                     yield a, a_turned, b, b_turned, bias, c, sums.copy(), 32, start, stop
