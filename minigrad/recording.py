@@ -106,6 +106,8 @@ def summed(x: Any, axis: Any = None) -> Any:
     """Sum over one axis, or all.  x: (...).  Works on tensors too."""
     if not isinstance(x, np.ndarray):
         return x.sum(axis=axis)
+    if axis == 0 and x.ndim > 1 and len(x) == 2:  # parts that two threads made: less than half
+        return computed(np.add, x[0], x[1])  # the time of a reduction, and the same bits
     y = np.add.reduce(x, axis)
     if now.calls is not None:
         y = np.asarray(y)
