@@ -160,6 +160,34 @@ def test_another_seed_gives_other_bits():
     assert bits("dense", 2) == bits("dense", 2)
 
 
+# -- the run that compiles, and those that load what it kept --------------------------------------
+
+LAYER_NORM = """
+import hashlib
+import numpy as np
+import minigrad as mg
+rng = mg.manual_seed(0)
+arrays = rng.standard_normal((64, 256), dtype=np.float32), *rng.random((2, 256), dtype=np.float32)
+x, gamma, beta = (mg.tensor(a, requires_grad=True) for a in arrays)
+mg.square(mg.layer_norm(x, gamma, beta)).sum().backward()
+print(hashlib.sha256(b"".join(t.grad.array.tobytes() for t in (x, gamma, beta))).hexdigest())
+"""
+
+
+def test_the_run_that_compiles_gives_the_bits_of_the_next(tmp_path):
+    """Loops that a kernel calls are compiled by themselves as well, and round differently there."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", LAYER_NORM], env=environment, capture_output=True, text=True,
+            timeout=300, check=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    assert ["compiling" in run.stderr for run in runs] == [True, False]
+    assert runs[0].stdout == runs[1].stdout
+
+
 # -- several Python threads at once ----------------------------------------------------------------
 
 

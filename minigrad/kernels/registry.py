@@ -18,6 +18,7 @@ from numba.core import event
 
 from .. import recording
 from ..errors import ArgumentError, KernelMismatchError
+from .inner import KernelCompiler
 
 MODES = ("numba", "numpy", "check")
 
@@ -203,8 +204,9 @@ def kernel(
     def build(function: Callable[..., Any]) -> Any:
         lasts = hasattr(sys.modules[function.__module__], "__file__")  # not so in a notebook
         fast = numba.njit(
-            cache=lasts, nogil=True, fastmath=fastmath, error_model="numpy", no_cfunc_wrapper=True
-        )(function)
+            cache=lasts, nogil=True, fastmath=fastmath, error_model="numpy", no_cfunc_wrapper=True,
+            pipeline_class=KernelCompiler,
+        )(function)  # fmt: skip
         # Numba's cache looks for changes in the kernel's own file only, but kernels inline
         # functions of their neighbours: here a change in any of those compiles anew.
         if lasts:
