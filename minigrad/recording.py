@@ -151,7 +151,8 @@ def zeros(shape: Any, dtype: Any) -> np.ndarray:
 
 
 def made(function: Callable[..., Any], *args: Any) -> Any:
-    """``function(*args)``: an array, or a tuple of arrays, as large for arguments as large.
+    """``function(*args)``: an array, a NumPy number, or a tuple of arrays, as large for
+    arguments as large.
 
     What it makes the next time is written into the arrays of the first; it is left out where
     nobody wants them.  Works on tensors too.
@@ -171,6 +172,8 @@ def _made(again: Callable[..., None], function: Callable[..., Any], args: tuple[
         results = function(*args)
     finally:
         now.calls = calls
+    if isinstance(results, np.generic):
+        results = np.asarray(results)
     parts = results if type(results) is tuple else (results,)
     if all(type(part) is np.ndarray for part in parts):
         calls.append((again, (function, args, parts)))

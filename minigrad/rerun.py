@@ -105,8 +105,8 @@ class Rerun:
     def _to_keep(self, back: _Back, leaves: Sequence[Any]) -> tuple[list[Any], Calls]:
         """Gradients as arrays that may be written to, and the calls that copy some for it.
 
-        Not copied is what one call makes and nothing else knows.  (What is filled bit by bit
-        is set to zero first: two calls.)  Two parameters may have one gradient between them.
+        Not copied is what one call makes, or begins anew, and nothing else knows.  Two
+        parameters may have one gradient between them.
         """
         calls = [*self.calls, *back.calls]
         known = [*self.results, *self.buffers, *back.seeds]
@@ -116,8 +116,9 @@ class Rerun:
         for i, leaf in enumerate(leaves):
             if leaf is not None:
                 others = [x for x in (*known, *leaves[:i], *leaves[i + 1 :]) if x is not None]
-                uses = sum([_uses(args, leaf) for _, args in calls])
-                if uses != 1 or not leaf.flags.c_contiguous or _uses(others, leaf):
+                uses = [call for call in calls if _uses(call[1], leaf)]
+                made = len(uses) == 1 or uses and _overwrites(*uses[0], leaf)
+                if not made or not leaf.flags.c_contiguous or _uses(others, leaf):
                     copy = np.empty(leaf.shape, leaf.dtype)
                     copies.append((np.copyto, (copy, leaf)))
                     leaf = copy
@@ -193,6 +194,14 @@ def quickly(calls: Calls, places: native.Places | None = None) -> Calls:
 def _uses(args: Any, memory: np.ndarray) -> bool:
     """Whether some arguments have an array in this memory."""
     return any([np.may_share_memory(memory, x) for x in arrays_in(args)])
+
+
+def _overwrites(function: Any, args: Any, memory: np.ndarray) -> bool:
+    """Whether a call fills all of this memory, whatever has been there."""
+    if function is not np.copyto:
+        return False
+    target = args[0]
+    return (target.ctypes.data, target.nbytes) == (memory.ctypes.data, memory.nbytes)
 
 
 class _Whole:

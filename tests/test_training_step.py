@@ -18,6 +18,7 @@ from minigrad.errors import (
 )
 from minigrad.optim import replay
 from minigrad.optim.replay import Replay
+from minigrad.rerun import Rerun
 from tests.test_capture import (
     CharModel,
     DenseModel,
@@ -31,8 +32,31 @@ from tests.test_capture import (
     ids,
 )
 
+
+class WordModel(CharModel):
+    """Ids become vectors of a table, and the loss is a sum, divided."""
+
+    lookups = 1
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(V, V, generator=generator(3))
+
+    def forward(self, window, state):
+        x = self.table(window[:-1])
+        for _ in range(self.lookups - 1):
+            x = x * self.table(window[:-1])
+        outputs, state = self.layer(x, state)
+        loss = mg.cross_entropy(self.head(outputs), window[1:], reduction="sum")
+        return loss / window.shape[1], state
+
+
+class TwiceModel(WordModel):
+    lookups = 2
+
+
 MODELS = [CharModel, lambda: CharModel(nn.RNN), lambda: CharModel(nn.GRU), SineModel, DenseModel,
-          DropModel]  # fmt: skip
+          DropModel, WordModel, TwiceModel]  # fmt: skip
 RULES = {
     "sgd": lambda p: optim.SGD(p, lr=0.1, weight_decay=0.01),
     "nesterov": lambda p: optim.Momentum(p, lr=0.1, nesterov=True),
@@ -487,7 +511,8 @@ def test_large_parameters_are_updated_by_several_threads(threads, clip, replays,
     finally:
         mg.set_num_threads(before)
     assert replays and mg.kernels.adam in shared
-    assert (mg.kernels.scale in shared) == (clip is not None)
+    for kernel in (mg.kernels.squared_norm, mg.kernels.scale):
+        assert (kernel in shared) == (clip is not None)
     for a, b in zip(plain, again, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -528,6 +553,26 @@ def test_a_gradient_that_no_call_makes_anew(replays):
     assert replays
     for a, b in zip(plain, again, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_gradient_begun_with_zeros_is_not_copied(monkeypatch):
+    """That of a table is zeros, to which rows are added: it is made anew at each step."""
+    copies = []
+    plain = Rerun._to_keep
+
+    def spy(*args):
+        kept = plain(*args)
+        copies.append(len(kept[1]))
+        return kept
+
+    monkeypatch.setattr(Rerun, "_to_keep", spy)
+    table = nn.Embedding(50, 8, generator=generator(0))
+    optimizer = optim.SGD(table.parameters(), lr=0.1)
+    words = np.arange(12) % 5
+    step = mg.capture(lambda ids: mg.square(table(ids)).sum() / 12, optimizer=optimizer)
+    for _ in range(6):
+        step(words)
+    assert copies == [0]
 
 
 def test_a_gradient_that_was_changed_does_not_come_back_changed(replays):

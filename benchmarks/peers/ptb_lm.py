@@ -74,16 +74,18 @@ def minigrad_step(weights: Weights, dropout: float = 0.0, captured: bool = False
             after.append(carried)
         return mg.cross_entropy(dense(values), targets, reduction="sum") / N, after
 
-    forward = mg.capture(loss_of, backward=True) if captured else loss_of
+    train = mg.capture(loss_of, optimizer=optimizer, clip_norm=MAX_NORM)
 
     def step(inputs: np.ndarray, targets: np.ndarray) -> float:
         nonlocal state
-        optimizer.zero_grad()
-        loss, after = forward(inputs, targets, state)
-        if not captured:
+        if captured:
+            loss, after = train(inputs, targets, state)
+        else:
+            optimizer.zero_grad()
+            loss, after = loss_of(inputs, targets, state)
             loss.backward()
-        optim.clip_grad_norm_(parameters, MAX_NORM)
-        optimizer.step()
+            optim.clip_grad_norm_(parameters, MAX_NORM)
+            optimizer.step()
         state = [tuple(part.detach() for part in parts) for parts in after]
         return loss.item()
 

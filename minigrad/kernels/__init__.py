@@ -58,7 +58,7 @@ _MODULES = {
     "through_pool": ("pooled_input_gradient", "pooled_weight_gradient"),
     "update": (
         "adadelta", "adagrad", "adam", "clamp", "ftrl", "momentum", "rmsprop",
-        "rmsprop_centered", "scale", "sgd", "squared_norm",
+        "rmsprop_centered", "room_for_squares", "scale", "sgd", "squared_norm",
     ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -70,11 +70,6 @@ class Places:
         return builder.inttoptr(_SIZE(address), kind.as_pointer())
 
 
-def store(out: np.ndarray, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """out = function(*args), a call for the list.  out: (1,) float64."""
-    out[0] = function(*args)
-
-
 def joined(calls: Calls, places: Places | None = None) -> Calls:
     """The same work in fewer calls.  All arrays must stay where they are, or ``places`` says."""
     places = places or Places()
@@ -141,16 +136,11 @@ def _emitter(function: Any, args: tuple[Any, ...]) -> _Emitter | None:
     if function is expect:
         result, function, args = args
         return _kernel_call(function, args, result=result)
-    if function is store:
-        out, function, args = args
-        return _kernel_call(function, args, out=out)
     return _kernel_call(function, args)
 
 
-def _kernel_call(
-    function: Any, args: tuple[Any, ...], result: Any = None, out: np.ndarray | None = None
-) -> _Emitter | None:
-    """A call of a compiled kernel.  result: what it must return; out: where that is written."""
+def _kernel_call(function: Any, args: tuple[Any, ...], result: Any = None) -> _Emitter | None:
+    """A call of a compiled kernel.  result: what it must return."""
     if not hasattr(function, "overloads") or not isinstance(result, (bool, int, type(None))):
         return None
     plain = [float(x.value[0]) if isinstance(x, Number) else x for x in args]
@@ -194,8 +184,6 @@ def _kernel_call(
             bad = builder.or_(bad, wrong)
         with builder.if_then(bad, likely=False):
             builder.ret(_I32(1))
-        if out is not None:
-            builder.store(builder.load(returned), places.pointer(builder, out, ir.DoubleType()))
 
     return emit if place else None
 

@@ -197,7 +197,8 @@ def kernel(
     array for all outputs, or a tuple with one for each.
     pieces: into how many each thread's share of the rows is cut, where a kernel loses little by
     it: a thread that other work holds up then leaves some to the others.
-    grain: for a kernel of flat arrays, numbers below which a range is not worth a thread.
+    grain: for a kernel of flat arrays, numbers (or blocks of them) below which a range is not
+    worth a thread.
     The compiled function releases the GIL, so that several threads can run it at once.
     """
 

@@ -6,7 +6,8 @@ formulas are TensorFlow's; ``g`` below is ``grad + weight_decay * param``.  Each
 own, so large arrays are updated in ranges, start to stop, by several threads.
 
 Twin and compiled form do the same operations in the same order, without fastmath, so that
-they agree to the last bit (norms excepted: these are summed in another order).
+they agree to the last bit (norms excepted: these are summed in another order, by blocks of
+a fixed size, so that their bits do not depend on the threads either).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .registry import kernel
 # Partial sums of squared_norm.  More than one vector register holds, so that the additions
 # of one row do not wait for each other; the order of summation is the same on every machine.
 LANES = 64
+BLOCK = 1 << 16  # numbers of one sum of squared_norm
 _GRAIN = 1 << 15  # of rules with a root or a division: 30 us and more for so many numbers
 
 
@@ -148,10 +150,20 @@ def ftrl_twin(
     param[:] = np.where(np.abs(linear) <= l1, 0, shrunk)
 
 
-def squared_norm_twin(x: np.ndarray) -> float:
-    """Sum of x_i^2 in float64; nan or inf where x holds them.  x: (n,)."""
-    with np.errstate(over="ignore"):
-        return float(np.sum(np.square(x, dtype=np.float64)))
+def squared_norm_twin(x: np.ndarray, squares: np.ndarray, start: int, stop: int) -> None:
+    """Sums of x_i^2 over blocks start to stop, in float64; nan or inf where x holds them.
+
+    x: (n,), in blocks of ``BLOCK`` numbers; squares: (blocks,) float64, written.
+    """
+    for block in range(start, stop):
+        with np.errstate(over="ignore"):
+            part = np.square(x[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
+            squares[block] = np.sum(part)
+
+
+def room_for_squares(x: np.ndarray) -> np.ndarray:
+    """What squared_norm writes for x: (blocks,) float64."""
+    return np.empty(-(-x.size // BLOCK))
 
 
 def scale_twin(x: np.ndarray, factor: float, start: int, stop: int) -> None:
@@ -300,20 +312,23 @@ def ftrl(
         param[i] = kind(0) if np.abs(z) <= l1 else shrunk
 
 
-@kernel(twin=squared_norm_twin, outputs=())
-def squared_norm(x: Any) -> float:
-    lanes = np.zeros(LANES)
-    row = 0
-    while row + LANES <= x.size:
+@kernel(twin=squared_norm_twin, outputs=("squares",), grain=2)
+def squared_norm(x: Any, squares: Any, start: int, stop: int) -> None:
+    lanes = np.empty(LANES)
+    for block in range(start, stop):
+        part = x[block * BLOCK : (block + 1) * BLOCK]
+        lanes[:] = 0
+        row = 0
+        while row + LANES <= part.size:
+            for j in range(LANES):
+                lanes[j] += np.float64(part[row + j]) ** 2
+            row += LANES
+        for j in range(part.size - row):
+            lanes[j] += np.float64(part[row + j]) ** 2
+        total = 0.0
         for j in range(LANES):
-            lanes[j] += np.float64(x[row + j]) ** 2
-        row += LANES
-    for j in range(x.size - row):
-        lanes[j] += np.float64(x[row + j]) ** 2
-    total = 0.0
-    for j in range(LANES):
-        total += lanes[j]
-    return total
+            total += lanes[j]
+        squares[block] = total
 
 
 @kernel(twin=scale_twin, outputs=("x",))

@@ -54,6 +54,7 @@ def multiply(x: Any, y: Any) -> Any:
     )
 
 
+@repeatable
 def divide(x: Any, y: Any) -> Any:
     """x / y.  x, y: broadcastable.
 
@@ -61,8 +62,13 @@ def divide(x: Any, y: Any) -> Any:
     >>> mg.divide(mg.ones(2), 4)
     tensor([0.25, 0.25])
     """
-    z = np.true_divide(x, y)
-    return z, (lambda g: g / y, lambda g: -g * z / y)
+    z = computed(np.true_divide, x, y)
+
+    def dy(g: Any) -> Any:
+        along = computed(np.multiply, computed(np.negative, g), z)
+        return computed(np.true_divide, along, y)
+
+    return z, (lambda g: computed(np.true_divide, g, y), dy)
 
 
 def power(x: Any, y: Any) -> Any:
@@ -89,6 +95,7 @@ def power(x: Any, y: Any) -> Any:
     return z, (dx, dy)
 
 
+@repeatable
 def negative(x: Any) -> Any:
     """-x.  x: (...).
 
@@ -96,9 +103,10 @@ def negative(x: Any) -> Any:
     >>> mg.negative(mg.ones(2))
     tensor([-1., -1.])
     """
-    return np.negative(x), lambda g: -g
+    return computed(np.negative, x), lambda g: computed(np.negative, g)
 
 
+@repeatable
 def absolute(x: Any) -> Any:
     """|x|; the gradient is 0 at 0.  x: (...).
 
@@ -106,7 +114,9 @@ def absolute(x: Any) -> Any:
     >>> mg.absolute(mg.tensor([-2.0, 3.0]))
     tensor([2., 3.])
     """
-    return np.absolute(x), lambda g: g * np.sign(x)
+    return computed(np.absolute, x), (
+        lambda g: computed(np.multiply, g, computed(np.sign, x))
+    )
 
 
 @repeatable
@@ -122,6 +132,7 @@ def square(x: Any) -> Any:
     )
 
 
+@repeatable
 def sqrt(x: Any) -> Any:
     """Square root; the gradient is infinite at 0.  x: (...).
 
@@ -129,10 +140,11 @@ def sqrt(x: Any) -> Any:
     >>> mg.sqrt(mg.tensor([4.0, 9.0]))
     tensor([2., 3.])
     """
-    y = np.sqrt(x)
-    return y, lambda g: g / (2.0 * y)
+    y = computed(np.sqrt, x)
+    return y, lambda g: computed(np.true_divide, g, computed(np.multiply, 2.0, y))
 
 
+@repeatable
 def exp(x: Any) -> Any:
     """e ** x.  x: (...).
 
@@ -140,10 +152,11 @@ def exp(x: Any) -> Any:
     >>> mg.exp(mg.zeros(2))
     tensor([1., 1.])
     """
-    y = np.exp(x)
-    return y, lambda g: g * y
+    y = computed(np.exp, x)
+    return y, lambda g: computed(np.multiply, g, y)
 
 
+@repeatable
 def expm1(x: Any) -> Any:
     """e ** x - 1, exact near 0.  x: (...).
 
@@ -151,10 +164,11 @@ def expm1(x: Any) -> Any:
     >>> mg.expm1(mg.zeros(2))
     tensor([0., 0.])
     """
-    y = np.expm1(x)
-    return y, lambda g: g * (y + 1.0)
+    y = computed(np.expm1, x)
+    return y, lambda g: computed(np.multiply, g, computed(np.add, y, 1.0))
 
 
+@repeatable
 def log(x: Any) -> Any:
     """Natural logarithm.  x: (...).
 
@@ -162,9 +176,10 @@ def log(x: Any) -> Any:
     >>> mg.log(mg.ones(2))
     tensor([0., 0.])
     """
-    return np.log(x), lambda g: g / x
+    return computed(np.log, x), lambda g: computed(np.true_divide, g, x)
 
 
+@repeatable
 def log1p(x: Any) -> Any:
     """log(1 + x), exact near 0.  x: (...).
 
@@ -172,9 +187,12 @@ def log1p(x: Any) -> Any:
     >>> mg.log1p(mg.zeros(2))
     tensor([0., 0.])
     """
-    return np.log1p(x), lambda g: g / (1.0 + x)
+    return computed(np.log1p, x), (
+        lambda g: computed(np.true_divide, g, computed(np.add, 1.0, x))
+    )
 
 
+@repeatable
 def sin(x: Any) -> Any:
     """Sine of x in radians.  x: (...).
 
@@ -182,9 +200,10 @@ def sin(x: Any) -> Any:
     >>> mg.sin(mg.zeros(2))
     tensor([0., 0.])
     """
-    return np.sin(x), lambda g: g * np.cos(x)
+    return computed(np.sin, x), lambda g: computed(np.multiply, g, computed(np.cos, x))
 
 
+@repeatable
 def cos(x: Any) -> Any:
     """Cosine of x in radians.  x: (...).
 
@@ -192,7 +211,9 @@ def cos(x: Any) -> Any:
     >>> mg.cos(mg.zeros(2))
     tensor([1., 1.])
     """
-    return np.cos(x), lambda g: -g * np.sin(x)
+    return computed(np.cos, x), (
+        lambda g: computed(np.multiply, computed(np.negative, g), computed(np.sin, x))
+    )
 
 
 @repeatable

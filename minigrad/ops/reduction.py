@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
 
 from ..errors import ShapeError
+from ..recording import computed, made, repeatable, reshaped
 
 Axis = int | tuple[int, ...] | None
 
@@ -34,6 +36,7 @@ def _count(op: str, shape: tuple[int, ...], kept: tuple[int, ...]) -> int:
     return count
 
 
+@repeatable
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Sum over ``axis``.  x: (...).
 
@@ -43,10 +46,11 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     tensor([4., 7.])
     """
     shape = x.shape
-    y = np.sum(x, axis=axis, keepdims=keepdims)
-    return y, lambda g: np.broadcast_to(np.reshape(g, _kept(shape, axis)), shape)
+    y = made(functools.partial(np.sum, axis=axis, keepdims=keepdims), x)
+    return y, lambda g: np.broadcast_to(reshaped(g, _kept(shape, axis)), shape)
 
 
+@repeatable
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Mean over ``axis``.  x: (...).
 
@@ -59,8 +63,12 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     shape = x.shape
     kept = _kept(shape, axis)
     count = _count("mean", shape, kept)
-    y = np.mean(x, axis=axis, keepdims=keepdims)
-    return y, lambda g: np.broadcast_to(np.reshape(g / count, kept), shape)
+    y = made(functools.partial(np.mean, axis=axis, keepdims=keepdims), x)
+
+    def dx(g: Any) -> Any:
+        return np.broadcast_to(reshaped(computed(np.true_divide, g, count), kept), shape)
+
+    return y, dx
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Any:

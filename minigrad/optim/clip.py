@@ -231,17 +231,15 @@ def _measure(
     found: Sequence[Tensor | None], names: Sequence[str], where: str, refuse: bool
 ) -> tuple[float, list[float], float]:
     """The norm of all gradients; the square of the norm of each, in units of ``unit``; unit."""
-    squares = [0.0 if g is None else kernels.squared_norm(g.array.ravel()) for g in found]
-    total = 0.0
-    for square in squares:
-        total += square
+    squares = [0.0 if g is None else _square(g.array) for g in found]
+    total = total_of(squares)
     if total < math.inf:  # false for NaN
         return math.sqrt(total), squares, 1.0
     arrays = [np.zeros(1) if g is None else g.array for g in found]
     broken = [_contents(name, x) for name, x in zip(names, arrays) if not np.isfinite(x).all()]
     if not broken:  # only the squares are beyond float64
         unit = max(float(np.abs(x).max(initial=0.0)) for x in arrays)
-        squares = [kernels.squared_norm((x / unit).ravel()) for x in arrays]
+        squares = [_square(x / unit) for x in arrays]
         return unit * math.sqrt(sum(squares)), squares, unit
     if refuse:
         raise NonFiniteError(
@@ -250,6 +248,22 @@ def _measure(
             "rate, or go on regardless with error_if_nonfinite=False."
         )
     return math.sqrt(total), squares, 1.0
+
+
+def _square(x: np.ndarray) -> float:
+    """Sum of the squares of all numbers of x, in float64."""
+    squares = kernels.room_for_squares(x)
+    kernel = kernels.squared_norm
+    kernels.run_rows(kernel, squares.size, kernel.grain, x.ravel(), squares)
+    return total_of(squares.tolist())
+
+
+def total_of(squares: Sequence[float]) -> float:
+    """Their sum, from the first to the last (which the builtin does not in all versions)."""
+    total = 0.0
+    for square in squares:
+        total += square
+    return total
 
 
 def _contents(name: str, array: np.ndarray) -> str:

@@ -17,11 +17,11 @@ from ..kernels import native
 from ..nodes import mark_all_changed
 from ..recording import Calls, repeat
 from ..tensor import Tensor, around
-from .clip import ClipReport
+from .clip import ClipReport, total_of
 
 
 def _call(kernel: Any, size: int, *args: Any) -> Any:
-    """A call of a kernel on flat arrays of so many numbers, for the list."""
+    """A call of a kernel on flat arrays of so many numbers (or blocks), for the list."""
     if size >= 2 * kernel.grain:
         return _in_ranges, (kernel, size, args)
     return kernel.compiled, (*args, 0, size)
@@ -94,12 +94,12 @@ class Replay:
                 share = _Share(optimizer, entry)
                 self.shares.append(share)
             optimizer._allocate(entry, share.slots)
-            flat, square, size = source.reshape(-1), np.zeros(1), source.size
+            flat, size = source.reshape(-1), source.size
+            squares = kernels.room_for_squares(flat)
             self.gradients.append(around(source))
-            self.squares.append(square)
+            self.squares.append(squares)
             if max_norm is not None:
-                norm = kernels.squared_norm.compiled
-                self.calls.append((native.store, (square, norm, (flat,))))
+                self.calls.append(_call(kernels.squared_norm, squares.size, flat, squares))
                 scale.append(_call(kernels.scale, size, flat, self.factor))
             args = entry.flat, flat, *entry.state, *share.numbers
             update.append(_call(share.kernel, size, *args))
@@ -151,10 +151,8 @@ class Replay:
 
     def _clip(self, max_norm: float) -> ClipReport:
         names = self.optimizer._names
-        squares = [0.0 if square is None else square.item() for square in self.squares]
-        total = 0.0
-        for square in squares:
-            total += square
+        squares = [0.0 if parts is None else total_of(parts.tolist()) for parts in self.squares]
+        total = total_of(squares)
         if not total < math.inf:  # or NaN: what then is told there
             return self.optimizer.clip_grad_norm_(max_norm)
         norm = math.sqrt(total)

@@ -85,7 +85,7 @@ def test_order_and_kinds_of_calls_mixed():
     calls = [
         (np.square, (x, y)), (np.sqrt, (y, z)), (np.add, (y, z, y)),
         (kernels.sum_all.compiled, (y, total)),
-        (native.store, (square, kernels.squared_norm.compiled, (z,))), (np.add, (y, 1, x)),
+        (kernels.squared_norm.compiled, (z, square, 0, 1)), (np.add, (y, 1, x)),
     ]  # fmt: skip
     joined = native.joined(calls)
     assert pieces(joined) == [True, False, True]

