@@ -83,12 +83,12 @@ def _loop(builder: Any, count: Any) -> Iterator[Any]:
     builder.position_at_end(end)
 
 
-def _fetch(builder: Any, place: Any) -> None:
+def _fetch(builder: Any, place: Any, to_write: bool = False) -> None:
     """Have a line of memory brought to the cache; does nothing where there is no memory."""
     byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
     signature = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
     function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0i8")
-    builder.call(function, [builder.bitcast(place, byte), i32(0), i32(3), i32(1)])
+    builder.call(function, [builder.bitcast(place, byte), i32(int(to_write)), i32(3), i32(1)])
 
 
 def only(builder: Any, vector: Any, size: int, columns: Any) -> tuple[Any, Any]:
@@ -216,6 +216,12 @@ def block(
         sums = [[cgutils.alloca_once(builder, vector) for _ in lanes] for _ in range(rows)]
         for slot in sum(sums, []):
             builder.store(ir.Constant(vector, [0.0] * vector.count), slot)
+        if vectors > VECTORS and not scattered:
+            # C may be far larger than the caches: while the loop runs, its lines come here
+            for r in range(rows):
+                row = moved(c_rows, intp(r), c_row)
+                for lane in lanes:
+                    _fetch(builder, vector_at(row, lane), to_write=True)
         with _loop(builder, depth) as k:
             to_k = entry(7, k) if scattered == "A" else builder.mul(k, a_column)
             b_k = moved(b_rows, entry(8, k)) if scattered == "B" else moved(b_rows, k, b_row)
