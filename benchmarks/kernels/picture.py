@@ -101,7 +101,7 @@ def draw(measured: Mapping[str, Any], path: Path) -> None:
     x = np.geomspace(left, right, 400)
     axes.plot(x, np.minimum(peak, memory * x), color="black", lw=2)
     axes.plot(x, np.minimum(peak, cache * x), color="black", lw=1, ls="--")
-    axes.text(1.1 * peak / memory, peak * 1.12, f"largest matrix product: {peak:.0f} GFLOP/s")
+    axes.text(1.1 * peak / memory, peak * 1.12, f"largest product: {peak:.0f} GFLOP/s")
     figure.canvas.draw()
     for slope, name, at in ((memory, "memory", 0.5), (cache, "cache", 0.25)):
         where = at * peak / slope
